@@ -1,0 +1,222 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_PASS: _ClassVar[Verdict]
+    VERDICT_FAIL: _ClassVar[Verdict]
+    VERDICT_REVIEW: _ClassVar[Verdict]
+
+class VerdictReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_REASON_UNSPECIFIED: _ClassVar[VerdictReason]
+    VERDICT_REASON_SCORE: _ClassVar[VerdictReason]
+    VERDICT_REASON_UNSURE: _ClassVar[VerdictReason]
+    VERDICT_REASON_UNREADABLE_IMAGE: _ClassVar[VerdictReason]
+    VERDICT_REASON_DEADLINE_MISSED: _ClassVar[VerdictReason]
+
+class CaseKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CASE_KIND_UNSPECIFIED: _ClassVar[CaseKind]
+    CASE_KIND_FAIL: _ClassVar[CaseKind]
+    CASE_KIND_REVIEW: _ClassVar[CaseKind]
+    CASE_KIND_AUDIT: _ClassVar[CaseKind]
+
+class AliasAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ALIAS_ACTION_UNSPECIFIED: _ClassVar[AliasAction]
+    ALIAS_ACTION_ADD: _ClassVar[AliasAction]
+    ALIAS_ACTION_PROMOTE: _ClassVar[AliasAction]
+    ALIAS_ACTION_ROLL_BACK: _ClassVar[AliasAction]
+    ALIAS_ACTION_SHADOW: _ClassVar[AliasAction]
+    ALIAS_ACTION_RETIRE: _ClassVar[AliasAction]
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_PASS: Verdict
+VERDICT_FAIL: Verdict
+VERDICT_REVIEW: Verdict
+VERDICT_REASON_UNSPECIFIED: VerdictReason
+VERDICT_REASON_SCORE: VerdictReason
+VERDICT_REASON_UNSURE: VerdictReason
+VERDICT_REASON_UNREADABLE_IMAGE: VerdictReason
+VERDICT_REASON_DEADLINE_MISSED: VerdictReason
+CASE_KIND_UNSPECIFIED: CaseKind
+CASE_KIND_FAIL: CaseKind
+CASE_KIND_REVIEW: CaseKind
+CASE_KIND_AUDIT: CaseKind
+ALIAS_ACTION_UNSPECIFIED: AliasAction
+ALIAS_ACTION_ADD: AliasAction
+ALIAS_ACTION_PROMOTE: AliasAction
+ALIAS_ACTION_ROLL_BACK: AliasAction
+ALIAS_ACTION_SHADOW: AliasAction
+ALIAS_ACTION_RETIRE: AliasAction
+
+class ImageRef(_message.Message):
+    __slots__ = ("bucket", "key", "size_bytes", "sha256")
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    bucket: str
+    key: str
+    size_bytes: int
+    sha256: str
+    def __init__(self, bucket: _Optional[str] = ..., key: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class RecordPosition(_message.Message):
+    __slots__ = ("topic", "partition", "offset")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partition: int
+    offset: int
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class Frame(_message.Message):
+    __slots__ = ("frame_id", "part_id", "line_id", "camera_id", "product", "sequence", "captured_at_ns", "cycle_time_ms", "source_item", "image", "image_ref")
+    FRAME_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    LINE_ID_FIELD_NUMBER: _ClassVar[int]
+    CAMERA_ID_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    CYCLE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ITEM_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_REF_FIELD_NUMBER: _ClassVar[int]
+    frame_id: str
+    part_id: str
+    line_id: str
+    camera_id: str
+    product: str
+    sequence: int
+    captured_at_ns: int
+    cycle_time_ms: int
+    source_item: str
+    image: bytes
+    image_ref: ImageRef
+    def __init__(self, frame_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., cycle_time_ms: _Optional[int] = ..., source_item: _Optional[str] = ..., image: _Optional[bytes] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
+
+class OperatingPoint(_message.Message):
+    __slots__ = ("threshold", "review_low", "review_high")
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    REVIEW_LOW_FIELD_NUMBER: _ClassVar[int]
+    REVIEW_HIGH_FIELD_NUMBER: _ClassVar[int]
+    threshold: float
+    review_low: float
+    review_high: float
+    def __init__(self, threshold: _Optional[float] = ..., review_low: _Optional[float] = ..., review_high: _Optional[float] = ...) -> None: ...
+
+class StageTimings(_message.Message):
+    __slots__ = ("queue_ms", "fetch_ms", "decode_ms", "infer_ms", "total_ms")
+    QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    FETCH_MS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_MS_FIELD_NUMBER: _ClassVar[int]
+    INFER_MS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    queue_ms: float
+    fetch_ms: float
+    decode_ms: float
+    infer_ms: float
+    total_ms: float
+    def __init__(self, queue_ms: _Optional[float] = ..., fetch_ms: _Optional[float] = ..., decode_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
+
+class Inspection(_message.Message):
+    __slots__ = ("frame_id", "part_id", "line_id", "camera_id", "product", "sequence", "captured_at_ns", "decided_at_ns", "verdict", "reason", "score", "operating_point", "uncertainty", "alias", "model_version", "defect_class", "cycle_time_ms", "in_time", "timings", "image_ref", "position", "detail", "trace_id")
+    FRAME_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    LINE_ID_FIELD_NUMBER: _ClassVar[int]
+    CAMERA_ID_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    OPERATING_POINT_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DEFECT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    CYCLE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    IN_TIME_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_REF_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    frame_id: str
+    part_id: str
+    line_id: str
+    camera_id: str
+    product: str
+    sequence: int
+    captured_at_ns: int
+    decided_at_ns: int
+    verdict: Verdict
+    reason: VerdictReason
+    score: float
+    operating_point: OperatingPoint
+    uncertainty: float
+    alias: str
+    model_version: int
+    defect_class: str
+    cycle_time_ms: int
+    in_time: bool
+    timings: StageTimings
+    image_ref: ImageRef
+    position: RecordPosition
+    detail: str
+    trace_id: str
+    def __init__(self, frame_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., decided_at_ns: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[_Union[VerdictReason, str]] = ..., score: _Optional[float] = ..., operating_point: _Optional[_Union[OperatingPoint, _Mapping]] = ..., uncertainty: _Optional[float] = ..., alias: _Optional[str] = ..., model_version: _Optional[int] = ..., defect_class: _Optional[str] = ..., cycle_time_ms: _Optional[int] = ..., in_time: _Optional[bool] = ..., timings: _Optional[_Union[StageTimings, _Mapping]] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., position: _Optional[_Union[RecordPosition, _Mapping]] = ..., detail: _Optional[str] = ..., trace_id: _Optional[str] = ...) -> None: ...
+
+class Case(_message.Message):
+    __slots__ = ("case_id", "kind", "inspection", "sampling_probability", "image", "image_ref", "embedding_f16")
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    INSPECTION_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_REF_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_F16_FIELD_NUMBER: _ClassVar[int]
+    case_id: str
+    kind: CaseKind
+    inspection: Inspection
+    sampling_probability: float
+    image: bytes
+    image_ref: ImageRef
+    embedding_f16: bytes
+    def __init__(self, case_id: _Optional[str] = ..., kind: _Optional[_Union[CaseKind, str]] = ..., inspection: _Optional[_Union[Inspection, _Mapping]] = ..., sampling_probability: _Optional[float] = ..., image: _Optional[bytes] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., embedding_f16: _Optional[bytes] = ...) -> None: ...
+
+class AliasState(_message.Message):
+    __slots__ = ("alias", "revision", "live_version", "previous_version", "shadow_version", "candidate_versions", "action", "actor", "at_ns", "note")
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    LIVE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    alias: str
+    revision: int
+    live_version: int
+    previous_version: int
+    shadow_version: int
+    candidate_versions: _containers.RepeatedScalarFieldContainer[int]
+    action: AliasAction
+    actor: str
+    at_ns: int
+    note: str
+    def __init__(self, alias: _Optional[str] = ..., revision: _Optional[int] = ..., live_version: _Optional[int] = ..., previous_version: _Optional[int] = ..., shadow_version: _Optional[int] = ..., candidate_versions: _Optional[_Iterable[int]] = ..., action: _Optional[_Union[AliasAction, str]] = ..., actor: _Optional[str] = ..., at_ns: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,295 @@
+"""What services ask of the outside world, as small protocols.
+
+Handlers see these and nothing else; ``__main__.py`` and ``cli.py`` choose the real ones (``kafka.py``,
+``objectstore.py``, ``triton.py``, ...) and tests the ones in ``memory.py``. Every call that can wait has a deadline.
+A dependency that does not answer raises ``UnavailableError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.types import ImageRef, RecordPosition
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TopicPartition:
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record read from a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """The partition that the record was read from."""
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def position(self) -> RecordPosition:
+        """The record's place, as it is written into events."""
+        return RecordPosition(self.topic, self.partition, self.offset)
+
+
+class RecordWriter(Protocol):
+    """Writes records; idempotent and acknowledged by all replicas."""
+
+    def send(self, topic: str, *, key: bytes, value: bytes, headers: Headers = ()) -> Future[RecordPosition]:
+        """Queue one record; thread-safe and ordered per key.
+
+        Returns:
+            Resolves to the record's place once it is acknowledged, or to ``UnavailableError`` after the delivery
+            deadline, or to ``InvalidInputError`` for a record the broker will never take (too large).
+
+        Raises:
+            UnavailableError: When the writer's buffer stays full for its blocking deadline.
+        """
+        ...
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything queued is settled; raises ``UnavailableError`` after ``timeout_s``."""
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """Flush and let go; idempotent."""
+        ...
+
+
+class RebalanceListener(Protocol):
+    """Told, on the consumer's thread, of partitions that come and go."""
+
+    def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Finish or drop what is in flight for these, and commit; they are another member's next."""
+        ...
+
+    def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """These are ours from their committed offsets on."""
+        ...
+
+
+class RecordConsumer(Protocol):
+    """A member of a consumer group. Used from one thread only."""
+
+    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
+        """Join the group for these topics."""
+        ...
+
+    def poll(self, *, max_records: int, timeout_s: float) -> list[Record]:
+        """Fetch what is there; records of one partition are in offset order. Empty after ``timeout_s``."""
+        ...
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """Partitions that are ours now."""
+        ...
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Fetch nothing more from these until resumed; the membership stays alive by polling."""
+        ...
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Fetch from these again."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Read this partition from ``offset`` next."""
+        ...
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the next offset to read for each partition, synchronously.
+
+        Raises:
+            UnavailableError: When the broker does not answer in time; nothing was lost, commit again.
+            ConflictError: When a partition is no longer ours; its records will be read again by its new owner.
+        """
+        ...
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Records behind the end of each assigned partition, as far as it is known."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group; idempotent."""
+        ...
+
+
+class TopicReader(Protocol):
+    """Reads whole topics by assignment, outside any group. Used from one thread only."""
+
+    def read_to_end(self, timeout_s: float) -> Iterator[Record]:
+        """Yield every record from where the reader stands up to the ends seen when called.
+
+        Raises:
+            UnavailableError: When the ends are not reached within ``timeout_s``.
+        """
+        ...
+
+    def poll(self, *, max_records: int, timeout_s: float) -> list[Record]:
+        """Fetch what came since."""
+        ...
+
+    def seek_to_end(self) -> None:
+        """Skip everything that exists now."""
+        ...
+
+    def close(self) -> None:
+        """Let go; idempotent."""
+        ...
+
+
+class RecordFetcher(Protocol):
+    """Reads single records by place, for pictures that lie inline in ``frames``."""
+
+    def fetch(self, position: RecordPosition, timeout_s: float) -> Record:
+        """Read one record.
+
+        Raises:
+            NotFoundError: When the topic no longer keeps that offset.
+            UnavailableError: When it cannot be read within ``timeout_s``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go; idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """What a store knows of one object."""
+
+    key: str
+    size_bytes: int
+    modified_ns: int
+
+
+class ObjectStore(Protocol):
+    """One bucket of an S3-compatible store. Thread-safe."""
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        ...
+
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> ImageRef:
+        """Write an object, durably, replacing what was there.
+
+        Returns:
+            The reference, with size and SHA-256 of ``data``.
+        """
+        ...
+
+    def put_new(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> ImageRef:
+        """Write an object only if nothing lies there; raises ``ConflictError`` otherwise."""
+        ...
+
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+        """Read an object.
+
+        Raises:
+            NotFoundError: When nothing lies there.
+            InvalidInputError: When it is larger than ``max_bytes``.
+        """
+        ...
+
+    def stat(self, key: str) -> ObjectStat:
+        """Size and age of an object; raises ``NotFoundError``."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Tell whether an object lies there."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectStat]:
+        """Every object under ``prefix``, in no promised order."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that do not exist are no error."""
+        ...
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket if it does not exist."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferenceResult:
+    """What a model said of a batch."""
+
+    score: NDArray[np.float32]
+    """Shape ``(B,)``, higher is worse."""
+    probabilities: NDArray[np.float32]
+    """Shape ``(B, C)``."""
+    embedding: NDArray[np.float32]
+    """Shape ``(B, D)``."""
+
+
+class InferenceClient(Protocol):
+    """Asks models on one or several Tritons for scores. Thread-safe; several calls may be in flight."""
+
+    def infer(self, model_name: str, images: NDArray[np.uint8], timeout_s: float) -> Future[InferenceResult]:
+        """Score one batch.
+
+        Args:
+            model_name: As ``services.core.types.triton_model_name`` gives it.
+            images: ``uint8``, shape ``(B, H, W, 3)``, RGB, already prepared to the model's input size.
+            timeout_s: Deadline of the call.
+
+        Returns:
+            Resolves to the result, or to ``UnavailableError`` (no Triton answers, or in time), ``NotFoundError``
+            (the model is not loaded) or ``InvalidInputError`` (the model refused the tensor).
+        """
+        ...
+
+    def warm_everywhere(self, model_name: str) -> bool:
+        """Tell whether every reachable Triton has the model ready, and at least one is reachable."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what is in flight and let go; idempotent."""
+        ...
+
+
+class ModelControl(Protocol):
+    """Loads and unloads models on one Triton. Only the serving agent beside it may."""
+
+    def is_live(self) -> bool:
+        """Tell whether that Triton answers."""
+        ...
+
+    def ready_models(self) -> frozenset[str]:
+        """Names of the models that are ready."""
+        ...
+
+    def load(self, model_name: str, timeout_s: float) -> None:
+        """Load a model from the repository folder.
+
+        Raises:
+            ModelFormatError: With Triton's reason, when Triton refuses the model.
+            UnavailableError: When Triton does not answer in time.
+        """
+        ...
+
+    def unload(self, model_name: str, timeout_s: float) -> None:
+        """Unload a model; one that is not loaded is no error."""
+        ...

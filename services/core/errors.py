@@ -1,0 +1,105 @@
+"""The one error family of the domain.
+
+Every error says the rule and the value received. ``retriable`` tells the consumer loop what to do: wait and
+try again (the world may heal), or send the record to the dead-letter topic (it never will).
+"""
+
+from __future__ import annotations
+
+
+class SightlineError(Exception):
+    """Base of every error raised on purpose.
+
+    Attributes:
+        retriable: True when the same call may succeed later with the same input.
+        reason: Short stable token for metrics labels and dead-letter headers, e.g. ``image_truncated``.
+    """
+
+    retriable: bool = False
+    reason: str = "error"
+
+
+class UnavailableError(SightlineError):
+    """A dependency (broker, object store, Triton) did not answer; the same call may succeed later."""
+
+    retriable = True
+    reason = "unavailable"
+
+
+class InvalidInputError(SightlineError):
+    """What came from outside breaks a rule and always will."""
+
+    reason = "invalid_input"
+
+
+class ImageError(InvalidInputError):
+    """Bytes that are not a usable image."""
+
+    reason = "image_invalid"
+
+
+class EmptyImageError(ImageError):
+    """Zero bytes."""
+
+    reason = "image_empty"
+
+
+class TruncatedImageError(ImageError):
+    """The header is right but the pixels end early."""
+
+    reason = "image_truncated"
+
+
+class UnsupportedImageError(ImageError):
+    """Not a JPEG, PNG, BMP or TIFF, or a pixel type that is not supported."""
+
+    reason = "image_unsupported"
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or more pixels than allowed; refused before it is decoded."""
+
+    reason = "image_too_large"
+
+
+class ImageAspectError(ImageError):
+    """One side is absurdly longer than the other."""
+
+    reason = "image_aspect"
+
+
+class EventDecodeError(InvalidInputError):
+    """A record's value is not the protobuf message its topic promises, or breaks a field's rule."""
+
+    reason = "event_undecodable"
+
+
+class ModelFormatError(InvalidInputError):
+    """A model version's folder is incomplete, tampered with or from an unknown schema."""
+
+    reason = "model_format"
+
+
+class NotFoundError(SightlineError):
+    """The thing asked for does not exist (object, model version, frame)."""
+
+    reason = "not_found"
+
+
+class ConflictError(SightlineError):
+    """The change was made against a state that is no longer current."""
+
+    reason = "conflict"
+
+
+class SpoolFullError(SightlineError):
+    """The spool has reached its bound and its policy is to block."""
+
+    retriable = True
+    reason = "spool_full"
+
+
+class SettingsError(SightlineError):
+    """One or more settings are wrong; all of them are listed."""
+
+    reason = "settings"

@@ -1,0 +1,19 @@
+"""Topic names: the one place they are spelled."""
+
+from __future__ import annotations
+
+FRAMES = "sightline.frames.v1"
+VERDICTS = "sightline.verdicts.v1"
+CASES = "sightline.cases.v1"
+MODELS = "sightline.models.v1"
+
+#: Every topic this release reads or writes.
+ALL = (FRAMES, VERDICTS, CASES, MODELS)
+
+#: Topics whose records replace each other by key.
+COMPACTED = frozenset({MODELS})
+
+
+def dead_letter(topic: str) -> str:
+    """Name the topic that takes what could not be used from ``topic``."""
+    return f"{topic}.dlq"

@@ -1,0 +1,83 @@
+"""Every metric of Sightline, declared once.
+
+Names are ``sightline_<service>_<what>_<unit>``; labels are bounded (camera, product, model, reason), never part or
+frame ids.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+# Buckets around a line's cycle: from a millisecond to half a minute.
+_LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+BUILD = Info("sightline_build", "Version of the running service.")
+
+# ---- ingest
+INGEST_FRAMES = Counter("sightline_ingest_frames_total", "Frames accepted from a source.", ["camera"])
+INGEST_PUBLISHED = Counter("sightline_ingest_published_total", "Frames acknowledged by Kafka.", ["camera"])
+INGEST_REFUSED = Counter(
+    "sightline_ingest_refused_total", "Frames that broke a rule and were not taken.", ["camera", "reason"]
+)
+INGEST_DROPPED = Counter(
+    "sightline_ingest_dropped_total", "Frames dropped by the drop-oldest policy of a full spool.", ["camera"]
+)
+INGEST_SPOOL_FRAMES = Gauge("sightline_ingest_spool_frames", "Frames on the spool's disk.")
+INGEST_SPOOL_BYTES = Gauge("sightline_ingest_spool_bytes", "Bytes on the spool's disk.")
+INGEST_SOURCE_UP = Gauge(
+    "sightline_ingest_source_up", "1 while the camera delivers, 0 while it is retried.", ["camera"]
+)
+INGEST_PUBLISH_SECONDS = Histogram(
+    "sightline_ingest_publish_seconds", "From accepted to acknowledged.", buckets=_LATENCY_S
+)
+
+# ---- detector
+DETECTOR_FRAMES = Counter("sightline_detector_frames_total", "Records taken from frames.", ["camera"])
+DETECTOR_VERDICTS = Counter(
+    "sightline_detector_verdicts_total", "Verdicts acknowledged by Kafka.", ["camera", "product", "verdict", "model"]
+)
+DETECTOR_LATE = Counter("sightline_detector_late_total", "Verdicts decided after the cycle time.", ["camera"])
+DETECTOR_DEAD_LETTERS = Counter(
+    "sightline_detector_dead_letters_total", "Records sent to the dead-letter topic.", ["reason"]
+)
+DETECTOR_REPLAYED = Counter(
+    "sightline_detector_replayed_total", "Records whose id was handled already; not written again."
+)
+DETECTOR_CASES = Counter("sightline_detector_cases_total", "Cases acknowledged by Kafka.", ["kind"])
+DETECTOR_STAGE_SECONDS = Histogram(
+    "sightline_detector_stage_seconds",
+    "Time by stage: queue, fetch, decode, infer, publish, total.",
+    ["stage"],
+    buckets=_LATENCY_S,
+)
+DETECTOR_BATCH_FRAMES = Histogram(
+    "sightline_detector_batch_frames", "Frames in one request to Triton.", buckets=(1, 2, 4, 8, 16, 32, 64)
+)
+DETECTOR_IN_FLIGHT = Gauge("sightline_detector_in_flight_frames", "Frames taken and not yet committed.")
+DETECTOR_LAG = Gauge("sightline_detector_lag_frames", "Records behind the end, over the assigned partitions.")
+DETECTOR_PAUSED = Gauge("sightline_detector_paused", "1 while partitions are paused because a dependency is away.")
+DETECTOR_LIVE_VERSION = Gauge("sightline_detector_live_version", "Model version that answers.", ["alias"])
+DETECTOR_SWAPS = Counter("sightline_detector_swaps_total", "Changes of the version that answers.", ["alias"])
+DETECTOR_LAST_SUCCESS = Gauge(
+    "sightline_detector_last_success_timestamp_seconds", "When a verdict was last acknowledged."
+)
+
+# ---- serving
+SERVING_VERSION_STATE = Gauge(
+    "sightline_serving_version_state", "1 for the state that a model version is in.", ["model", "state"]
+)
+SERVING_LOAD_SECONDS = Histogram(
+    "sightline_serving_load_seconds", "From wanted to warm.", buckets=(0.5, 1, 2, 5, 10, 20, 60, 180, 600)
+)
+SERVING_LOAD_FAILURES = Counter(
+    "sightline_serving_load_failures_total", "Model versions that could not be brought up.", ["model"]
+)
+SERVING_TRITON_UP = Gauge("sightline_serving_triton_up", "1 while this agent's Triton answers.")
+SERVING_TRITON_RESTARTS = Counter(
+    "sightline_serving_triton_restarts_total", "Times this agent's Triton came back empty."
+)
+
+# ---- dashboard
+DASHBOARD_CLIENTS = Gauge("sightline_dashboard_clients", "Browsers connected to the live stream.")
+DASHBOARD_EVENTS = Counter("sightline_dashboard_events_total", "Verdicts read from Kafka.")
+DASHBOARD_KAFKA_UP = Gauge("sightline_dashboard_kafka_up", "1 while verdicts can be read.")

@@ -1,0 +1,176 @@
+"""Settings that several services share; each service composes its own from these groups.
+
+Read once, in ``main()``, from the environment (prefix ``SIGHTLINE_``, groups joined by ``__``, for example
+``SIGHTLINE_KAFKA__BOOTSTRAP_SERVERS``) and from the YAML file named by ``SIGHTLINE_CONFIG``; the environment wins.
+Everything that is wrong is reported together.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from services.core.errors import SettingsError
+
+
+class SettingsGroup(BaseModel):
+    """A frozen group of settings; a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(SettingsGroup):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Comma-separated host:port list.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca_file: Path | None = None
+    ssl_certificate_file: Path | None = None
+    ssl_key_file: Path | None = None
+    group: str = Field(default="", description="Consumer group; empty takes the service's own name.")
+    request_timeout_ms: int = Field(default=15_000, ge=1_000, le=300_000)
+    delivery_timeout_ms: int = Field(default=30_000, ge=1_000, le=600_000)
+    session_timeout_ms: int = Field(default=20_000, ge=6_000, le=300_000)
+    max_poll_interval_ms: int = Field(default=300_000, ge=10_000, le=3_600_000)
+    max_message_bytes: int = Field(default=30_000_000, ge=100_000, le=200_000_000)
+
+
+class ObjectStoreSettings(SettingsGroup):
+    """How to reach the S3-compatible object store."""
+
+    endpoint: str = Field(default="127.0.0.1:9000", description="host:port, without a scheme.")
+    secure: bool = Field(default=False, description="Speak TLS.")
+    region: str = "us-east-1"
+    bucket: str = Field(default="sightline", min_length=3, max_length=63)
+    access_key: SecretStr = SecretStr("")
+    secret_key: SecretStr = SecretStr("")
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+
+
+class TritonSettings(SettingsGroup):
+    """How to reach Triton over gRPC."""
+
+    urls: str = Field(default="127.0.0.1:8001", description="Comma-separated host:port list of gRPC endpoints.")
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    shared_memory: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Pass tensors through system shared memory; auto uses it where the host is this one.",
+    )
+
+    @property
+    def url_list(self) -> list[str]:
+        """The endpoints, one by one."""
+        return [url.strip() for url in self.urls.split(",") if url.strip()]
+
+
+class OpsSettings(SettingsGroup):
+    """The HTTP port for probes and metrics."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9100, ge=0, le=65_535, description="0 takes a free one.")
+
+
+class GrpcSettings(SettingsGroup):
+    """The gRPC server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=50051, ge=0, le=65_535, description="0 takes a free one.")
+    max_message_bytes: int = Field(default=32_000_000, ge=100_000, le=200_000_000)
+    max_workers: int = Field(default=8, ge=1, le=256)
+
+
+class TracingSettings(SettingsGroup):
+    """OpenTelemetry."""
+
+    exporter: Literal["none", "otlp"] = "none"
+    otlp_endpoint: str = "http://127.0.0.1:4317"
+    sample_ratio: float = Field(default=0.01, ge=0, le=1)
+
+
+class LimitSettings(SettingsGroup):
+    """Bounds on what is accepted, checked before any work is done."""
+
+    inline_limit_bytes: int = Field(
+        default=900_000, ge=0, le=100_000_000, description="Largest message with its image inline."
+    )
+    max_image_bytes: int = Field(default=25_000_000, ge=1_000, le=500_000_000)
+    max_image_pixels: int = Field(default=50_000_000, ge=1_000, le=1_000_000_000)
+    max_aspect_ratio: float = Field(default=50.0, ge=1.0)
+
+
+class ServiceSettings(BaseSettings):
+    """What every service has; a service's own settings extend this."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SIGHTLINE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
+    )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    drain_s: float = Field(
+        default=20.0, gt=0, le=600, description="Longest time to finish what is in flight on SIGTERM."
+    )
+    probe_propagation_s: float = Field(
+        default=0.0, ge=0, le=60, description="Wait between not-ready and the end of polling."
+    )
+    ops: OpsSettings = OpsSettings()
+    tracing: TracingSettings = TracingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the YAML file below the environment."""
+        del dotenv_settings
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings, file_secret_settings)
+        path = os.environ.get("SIGHTLINE_CONFIG")
+        if path:
+            if not Path(path).is_file():
+                raise SettingsError(f"SIGHTLINE_CONFIG must name a readable YAML file, got {path!r}")
+            sources += (YamlConfigSettingsSource(settings_cls, yaml_file=path),)
+        return sources
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load_settings(settings_class: type[S], **overrides: Any) -> S:
+    """Read and validate all settings at once.
+
+    Args:
+        settings_class: The service's settings.
+        overrides: Values that win over environment and file (command-line options).
+
+    Raises:
+        SettingsError: Listing every setting that is wrong, the rule it breaks and, unless secret, the value.
+    """
+    try:
+        return settings_class(**overrides)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            name = "SIGHTLINE_" + "__".join(str(part) for part in item["loc"]).upper()
+            secret = any(word in name for word in ("PASSWORD", "SECRET", "KEY", "TOKEN"))
+            value = "(hidden)" if secret else repr(item.get("input"))
+            lines.append(f"  {name}: {item['msg']}, got {value}")
+        raise SettingsError("these settings are wrong:\n" + "\n".join(lines)) from None
+
+
+def masked(settings: ServiceSettings) -> dict[str, Any]:
+    """The settings as plain values for the log, secrets as asterisks."""
+    return settings.model_dump(mode="json")
