@@ -151,6 +151,16 @@ class TopicReader(Protocol):
         """Skip everything that exists now."""
         ...
 
+    def seek_to_time(self, timestamp_ms: int) -> None:
+        """Read next, in each partition, the first record written at or after this time (ms since the epoch).
+
+        A partition without such a record is read from its end on.
+
+        Raises:
+            UnavailableError: When the broker does not answer in time.
+        """
+        ...
+
     def close(self) -> None:
         """Let go; idempotent."""
         ...
