@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.decision import decide, validate_operating_point
+from services.core.types import OperatingPoint, Reason, Verdict
+
+BAND = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.7)
+CUT = OperatingPoint(threshold=0.5, review_low=0.5, review_high=0.5)
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict", "reason"),
+    [
+        (0.0, Verdict.PASS, Reason.SCORE),
+        (0.3999, Verdict.PASS, Reason.SCORE),
+        (0.4, Verdict.REVIEW, Reason.UNSURE),
+        (0.5, Verdict.REVIEW, Reason.UNSURE),
+        (0.6999, Verdict.REVIEW, Reason.UNSURE),
+        (0.7, Verdict.FAIL, Reason.SCORE),
+        (1.0, Verdict.FAIL, Reason.SCORE),
+    ],
+)
+def test_the_band_begins_at_low_and_ends_before_high(score: float, verdict: Verdict, reason: Reason) -> None:
+    decision = decide(score, BAND)
+    assert (decision.verdict, decision.reason) == (verdict, reason)
+
+
+def test_a_band_of_no_width_is_a_plain_cut_whose_threshold_fails() -> None:
+    assert decide(math.nextafter(0.5, 0), CUT).verdict is Verdict.PASS
+    assert decide(0.5, CUT).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_review_and_never_pass(score: float) -> None:
+    decision = decide(score, BAND)
+    assert decision.verdict is Verdict.REVIEW
+    assert decision.uncertainty == 1.0
+
+
+def test_doubt_is_one_on_the_threshold_a_half_at_the_edges_and_falls_on_both_sides() -> None:
+    assert decide(0.5, BAND).uncertainty == 1.0
+    assert decide(0.4, BAND).uncertainty == pytest.approx(0.5)
+    assert decide(0.7, BAND).uncertainty == pytest.approx(0.5)
+    assert decide(0.1, BAND).uncertainty < decide(0.3, BAND).uncertainty < 0.5
+
+
+@given(st.floats(-1e6, 1e6), st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3).map(sorted))
+def test_any_score_gets_a_verdict_and_a_doubt_between_0_and_1(score: float, cuts: list[float]) -> None:
+    decision = decide(score, OperatingPoint(threshold=cuts[1], review_low=cuts[0], review_high=cuts[2]))
+    assert 0 <= decision.uncertainty <= 1
+    assert (decision.verdict is Verdict.PASS) == (score < cuts[0])
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        OperatingPoint(0.5, 0.6, 0.7),
+        OperatingPoint(0.5, 0.1, 0.4),
+        OperatingPoint(math.nan, 0, 1),
+        OperatingPoint(0, 0, math.inf),
+    ],
+)
+def test_an_operating_point_out_of_order_or_not_finite_is_refused(point: OperatingPoint) -> None:
+    with pytest.raises(ValueError, match="operating point must"):
+        validate_operating_point(point)
+    with pytest.raises(ValueError, match="operating point must"):
+        decide(0.5, point)
