@@ -142,9 +142,20 @@ class Canvas:
         """Lay a coloured film over the patch: factors on R, G and B."""
         self.tints.append((patch, rgb))
 
+    def clip(self, cover: FloatImage, behind: FloatImage) -> None:
+        """Cut what was painted to the part's outline, ``cover`` 1 inside and 0 outside, and show ``behind`` around it."""
+        self.lum = behind + cover * (self.lum - behind)
+        self.tints = [(patch.scaled(cover[patch.window]), rgb) for patch, rgb in self.tints]
+
     def mark_defect(self, patch: Patch) -> None:
         """Record the patch's pixels as defective."""
         self.mask[patch.window] |= patch.alpha >= _MASK_COVERAGE
+
+    def unmark(self, patch: Patch) -> None:
+        """Record that the patch's pixels show neither defect nor clutter (a bored hole, say)."""
+        clear = patch.alpha < _MASK_COVERAGE
+        self.mask[patch.window] &= clear
+        self.distractors[patch.window] &= clear
 
     def mark_distractor(self, patch: Patch) -> None:
         """Record the patch's pixels as harmless clutter."""
@@ -308,15 +319,17 @@ class Exposure:
     """Deviation of the sensor's noise, in full scale."""
 
     @classmethod
-    def of(cls, rng: np.random.Generator, grey: bool = False) -> Exposure:
-        """Draw an exposure; ``grey`` for a camera without colour."""
+    def of(cls, rng: np.random.Generator, base_rgb: tuple[float, float, float] | None = (1.0, 1.0, 1.0)) -> Exposure:
+        """Draw an exposure of a product of colour ``base_rgb``; None for a camera without colour."""
         warmth, green = rng.normal(0.0, 0.035), rng.normal(0.0, 0.012)
+        red, mid, blue = base_rgb or (1.0, 1.0, 1.0)
+        rgb = (red * (1.0 + warmth), mid * (1.0 + green), blue * (1.0 - warmth)) if base_rgb else (1.0, 1.0, 1.0)
         angle, steep = rng.uniform(0.0, 2.0 * np.pi), abs(rng.normal(0.0, 0.22))
         return cls(
             gain=float(np.exp(rng.normal(0.0, 0.16))),
             slope=(float(steep * np.cos(angle)), float(steep * np.sin(angle))),
             falloff=float(rng.uniform(0.0, 0.28)),
-            rgb=(1.0, 1.0, 1.0) if grey else (1.0 + warmth, 1.0 + green, 1.0 - warmth),
+            rgb=rgb,
             grain=float(rng.uniform(0.008, 0.022)),
         )
 

@@ -32,7 +32,7 @@ DEFAULT_SIZE_PX = 320
 
 _HOLES = 6
 _HOLE_RING = 0.775
-_HOLE_RADIUS = 0.062
+_HOLE_RADIUS = 0.072
 _PROFILE_STEPS = 1500
 _PROFILE_REACH = 1.5  # the tables reach this many disc radii, past the picture's corners
 
@@ -41,7 +41,7 @@ _ZONES = (
     (1.00, 0.00, 0.00, 0.00),
     (0.955, 0.60, 0.10, 0.02),
     (0.60, 0.52, 0.20, 0.02),
-    (0.34, 0.36, 0.02, 0.10),
+    (0.34, 0.37, 0.02, 0.062),
     (0.165, 0.56, 0.20, 0.02),
     (0.00, 0.07, 0.00, 0.01),
 )
@@ -59,31 +59,29 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
     """
     size = size_px or DEFAULT_SIZE_PX
     view = streams.view
-    centre = (size * (0.5 + view.uniform(-0.05, 0.05)), size * (0.5 + view.uniform(-0.05, 0.05)))
+    centre = (size * (0.5 + view.uniform(-0.03, 0.03)), size * (0.5 + view.uniform(-0.03, 0.03)))
     angle = view.uniform(0.0, 2.0 * np.pi)
-    pose = Pose.of(centre, size * view.uniform(0.385, 0.425), angle, view.uniform(0.965, 1.0))
+    pose = Pose.of(centre, size * view.uniform(0.43, 0.455), angle, view.uniform(0.965, 1.0))
     lamp = float(view.uniform(0.0, 2.0 * np.pi))
     exposure = Exposure.of(view)
 
-    canvas = Canvas(_belt(streams, size, pose, lamp))
-    _clutter_on_belt(canvas, pose, streams.clutter)
+    belt = Canvas(_belt(streams, size, pose, lamp))
+    _clutter_on_belt(belt, pose, streams.clutter)
     u, v = pose.units(size, size)
     radius = cv2.magnitude(u, v)
-    cover = np.clip((1.0 - radius) * np.float32(pose.unit_px) + 0.5, 0.0, 1.0)
-    face = _face(streams, radius, u, v, lamp - angle, size)
-    canvas.lum += cover * (face - canvas.lum)
-    canvas.distractors &= radius > 1.0
-
+    on_part = radius <= 1.0
+    canvas = Canvas(_face(streams, radius, u, v, lamp - angle, size))
     spot = float(streams.defect.uniform(0.0, 2.0 * np.pi))
     missing = int(streams.defect.integers(0, _HOLES)) if defect == "missing_hole" else -1
-    _bolt_holes(canvas, pose, lamp, missing)
-    _keyway(canvas, pose)
     _marks_on_face(canvas, pose, streams.clutter, lamp)
     for patch in _damage(canvas, pose, defect, spot, streams.defect, lamp):
         canvas.mark_defect(patch)
-    on_part = radius <= 1.0
-    canvas.mask &= on_part
-    return Scene(develop(canvas, exposure, view), canvas.mask, on_part, canvas.distractors & ~canvas.mask)
+    _bolt_holes(canvas, pose, lamp, missing)
+    _bore(canvas, pose)
+    canvas.clip(np.clip((1.0 - radius) * np.float32(pose.unit_px) + 0.5, 0.0, 1.0), belt.lum)
+    mask = canvas.mask & on_part
+    harmless = np.where(on_part, canvas.distractors & ~mask, belt.distractors)
+    return Scene(develop(canvas, exposure, view), mask, on_part, harmless)
 
 
 def _belt(streams: Streams, size: int, pose: Pose, lamp: float) -> FloatImage:
@@ -152,12 +150,17 @@ def _bolt_holes(canvas: Canvas, pose: Pose, lamp: float, missing: int) -> None:
         hole = polygon(canvas.shape, pose.pixels(disc_points(middle, _HOLE_RADIUS)), 0.5)
         canvas.lum[seat.window] -= relief(seat, lamp, 1.4) * np.float32(0.22)
         canvas.blend(hole, 0.07)
+        canvas.unmark(hole)
         canvas.lum[hole.window] -= np.minimum(relief(hole, lamp, 1.6), 0.0) * np.float32(0.16)
 
 
-def _keyway(canvas: Canvas, pose: Pose) -> None:
+def _bore(canvas: Canvas, pose: Pose) -> None:
+    """Cut the bore and its keyway: whatever was painted there is air."""
     slot = np.array([[0.13, -0.035], [0.215, -0.035], [0.215, 0.035], [0.13, 0.035]])
-    canvas.blend(polygon(canvas.shape, pose.pixels(slot), 0.5), 0.08)
+    for outline in (disc_points((0.0, 0.0), 0.160), slot):
+        air = polygon(canvas.shape, pose.pixels(outline), 0.5)
+        canvas.blend(air, 0.075)
+        canvas.unmark(air)
 
 
 def _polar(radius: float, turn: float) -> Points:
@@ -167,7 +170,7 @@ def _polar(radius: float, turn: float) -> Points:
 def _clutter_on_belt(canvas: Canvas, pose: Pose, rng: np.random.Generator) -> None:
     """Swarf, dust and oil around the part: harmless."""
     unit = Pose(np.eye(2) * pose.unit_px, pose.offset)
-    for _ in range(int(rng.poisson(2.2))):
+    for _ in range(int(rng.poisson(1.2))):
         place = _polar(rng.uniform(1.08, 1.5), rng.uniform(0.0, 2.0 * np.pi))
         kind = rng.random()
         if kind < 0.45:
@@ -187,16 +190,16 @@ def _clutter_on_belt(canvas: Canvas, pose: Pose, rng: np.random.Generator) -> No
 
 def _marks_on_face(canvas: Canvas, pose: Pose, rng: np.random.Generator, lamp: float) -> None:
     """What machining leaves and light does: tool marks along the grooves, soft reflections. Harmless."""
-    for _ in range(int(rng.poisson(1.6))):
+    for _ in range(int(rng.poisson(1.0))):
         radius = rng.choice([rng.uniform(0.63, 0.94), rng.uniform(0.19, 0.32)])
         start, sweep = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.3, 1.3)
         turns = np.linspace(start, start + sweep, 24)
         path = np.stack([radius * np.cos(turns), radius * np.sin(turns)], axis=1)
         fade = np.sin(np.linspace(0.1, np.pi - 0.1, 24))
         mark = stroke(canvas.shape, pose.pixels(path), 0.014 * pose.unit_px * fade, 0.5)
-        canvas.add(mark, float(rng.uniform(-0.12, 0.16)))
+        canvas.add(mark, float(rng.uniform(-0.09, 0.11)))
         canvas.mark_distractor(mark)
-    for _ in range(int(rng.poisson(0.8))):
+    for _ in range(int(rng.poisson(0.5))):
         place = _polar(rng.uniform(0.2, 0.9), rng.uniform(0.0, 2.0 * np.pi))
         size = rng.uniform(0.08, 0.2)
         gleam = polygon(canvas.shape, pose.pixels(place + blob(rng, 0.2) * size), 0.35 * size * pose.unit_px)
@@ -214,25 +217,27 @@ def _damage(canvas: Canvas, pose: Pose, defect: str, turn: float, rng: np.random
         patches = []
         middle = _polar(_clear_radius(rng), turn)
         for number in range(int(rng.integers(1, 4))):
-            place = middle + (rng.normal(0.0, 0.07, 2) if number else 0.0)
-            patches += flaws.pit(canvas, pose, place, rng.uniform(0.035, 0.068), rng, lamp)
+            # The largest first; further ones beside it, smaller.
+            place = middle + (_polar(rng.uniform(0.14, 0.22), rng.uniform(0.0, 2.0 * np.pi)) if number else 0.0)
+            radius = rng.uniform(0.06, 0.10) if number == 0 else rng.uniform(0.03, 0.055)
+            patches += flaws.pit(canvas, pose, place, radius, rng, lamp)
         return patches
     if defect == "scratch":
         radius = rng.uniform(0.42, 0.85)
         heading = turn + rng.choice([-1.0, 1.0]) * rng.uniform(0.0, 0.95)  # across the grooves, not along them
-        length = rng.uniform(0.40, 0.75)
+        length = rng.uniform(0.55, 0.95)
         start = _polar(radius, turn) - _polar(length / 2.0, heading)
         path = wander(rng, start, heading, length, 0.04)
-        return flaws.scratch(canvas, pose, path, rng.uniform(0.020, 0.034), rng, lamp)
+        return flaws.scratch(canvas, pose, path, rng.uniform(0.026, 0.042), rng, lamp)
     if defect == "crack":
         place = _polar(rng.choice([0.98, rng.uniform(0.36, 0.62)]), turn)
         heading = turn + np.pi + rng.normal(0.0, 0.4) if np.hypot(*place) > 0.9 else turn + rng.normal(0.0, 0.5)
-        return flaws.crack(canvas, pose, place, heading, rng.uniform(0.32, 0.55), rng.uniform(0.020, 0.032), rng, lamp)
+        return flaws.crack(canvas, pose, place, heading, rng.uniform(0.42, 0.7), rng.uniform(0.026, 0.042), rng, lamp)
     if defect == "stain":
         rust = (rng.uniform(0.62, 0.8), rng.uniform(0.45, 0.6), rng.uniform(0.30, 0.45))
         oil = (rng.uniform(0.45, 0.6),) * 3
         rgb = rust if rng.random() < 0.6 else (oil[0], oil[1], oil[2])
-        return flaws.stain(canvas, pose, _polar(rng.uniform(0.3, 0.85), turn), rng.uniform(0.10, 0.2), rng, rgb)
+        return flaws.stain(canvas, pose, _polar(rng.uniform(0.3, 0.85), turn), rng.uniform(0.15, 0.27), rng, rgb)
     return []
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.errors import InvalidInputError
-from services.core.simulation import disc
+from services.core.simulation import disc, fabric
 from services.core.simulation.canvas import Streams
 from services.core.simulation.scene import Scene
 
@@ -34,6 +34,7 @@ class _Product:
 # The order is part of the contract: a product's number seeds its streams. Append only.
 _CATALOGUE: dict[str, _Product] = {
     "disc": _Product(disc.draw, disc.DEFECTS),
+    "fabric": _Product(fabric.draw, fabric.DEFECTS),
 }
 PRODUCTS: tuple[str, ...] = tuple(_CATALOGUE)
 """Names of the products that can be drawn."""
