@@ -1,0 +1,119 @@
+# Sightline: every target sets up what it needs first (deploy/install), which takes no time when nothing changed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?=
+BIN := .venv/bin
+# Two threads of one library on a small machine are slower than one; what needs more sets it itself.
+export OMP_NUM_THREADS ?= 1
+PYTEST := $(BIN)/python -m pytest --durations=15
+RUN_OPTIONS ?=
+PROTO := $(sort $(wildcard proto/sightline/v1/*.proto))
+BUF := .tools/buf/node_modules/@bufbuild/buf-linux-x64/bin/buf
+RELEASED := proto/released/v1.binpb
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "; printf "Sightline\n\n"} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- run
+
+.PHONY: install
+install: ## Set up this checkout: packages, Triton, broker, store and the page
+	@PYTHON="$(PYTHON)" deploy/install
+
+.PHONY: install-checks
+install-checks:
+	@PYTHON="$(PYTHON)" deploy/install --for-checks
+
+.PHONY: run
+run: install ## Start a line on this machine, with its page (Ctrl-C stops it)
+	@$(BIN)/sightline run $(RUN_OPTIONS)
+
+.PHONY: smoke
+smoke: install ## Send 300 frames through a line of its own and count what comes out
+	@$(BIN)/sightline smoke --frames 300
+
+# ---- test
+
+.PHONY: test
+test: install-checks ## Run every test, the fast ones first
+	@$(PYTEST) tests/unit tests/contract tests/integration tests/e2e
+
+.PHONY: test-unit
+test-unit: install-checks ## Run the tests that need no server
+	@$(PYTEST) tests/unit tests/contract -m "not integration"
+
+.PHONY: test-integration
+test-integration: install-checks ## Run the tests that speak to a real broker, store and Triton
+	@$(PYTEST) tests/contract tests/integration
+
+.PHONY: test-e2e
+test-e2e: install-checks ## Run the tests that start the whole line
+	@$(PYTEST) tests/e2e
+
+.PHONY: bench
+bench: install ## Measure on this machine's processor; tables here, JSON in build/bench
+	@$(BIN)/python -m tests.bench
+
+.PHONY: bench-gpu
+bench-gpu: install ## Measure on a GPU; says so where there is none
+	@$(BIN)/python -m tests.bench --gpu
+
+# ---- check
+
+.PHONY: check
+check: install-checks lint typecheck layers proto-check web-check ## Check format, rules, types, layers, protocol and page
+
+.PHONY: fmt
+fmt: install-checks ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: lint
+lint: install-checks ## Check format and rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@deploy/check-words
+
+.PHONY: typecheck
+typecheck: install-checks ## Check types
+	@$(BIN)/mypy
+	@$(BIN)/mypy --strict deploy/install.py
+
+.PHONY: layers
+layers: install-checks ## Check which package may import which
+	@$(BIN)/lint-imports
+
+.PHONY: web-check
+web-check: install-checks ## Check types and rules of the page, and run its own tests
+	@deploy/npm run check
+	@deploy/npm test
+
+# ---- protocol
+
+.PHONY: proto
+proto: install-checks ## Generate the code of proto/sightline/v1
+	@deploy/proto generate
+
+.PHONY: proto-check
+proto-check: install-checks ## Check that generated code is current and that nothing released breaks
+	@deploy/proto check
+
+.PHONY: proto-release
+proto-release: install-checks ## Make today's protocol the one that later changes must not break
+	@deploy/proto release
+
+# ---- rest
+
+.PHONY: lock
+lock: install ## Write requirements.lock anew from pyproject.toml
+	@deploy/lock.sh
+
+.PHONY: clean
+clean: ## Remove what was built, measured and recorded here; keeps what was installed
+	@rm -rf build dist .cache .sightline .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf services/dashboard/web/dist
+
+.PHONY: distclean
+distclean: clean ## Remove what was installed too
+	@rm -rf .venv .tools services/dashboard/web/node_modules sightline.egg-info
