@@ -355,6 +355,15 @@ class MemoryTopicReader:
         """Skip everything that exists now."""
         self._positions = {partition: self._broker.end(partition) for partition in self._positions}
 
+    def seek_to_time(self, timestamp_ms: int) -> None:
+        """Read next the first record written at or after this time, else from the end."""
+        if self._broker.unavailable:
+            raise UnavailableError("broker must answer in time, got no answer")
+        for partition in self._positions:
+            end = self._broker.end(partition)
+            kept = self._broker.read(partition, 0, end)
+            self._positions[partition] = next((each.offset for each in kept if each.timestamp_ms >= timestamp_ms), end)
+
     def close(self) -> None:
         """Nothing to let go."""
 

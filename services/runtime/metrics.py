@@ -40,6 +40,10 @@ DETECTOR_LATE = Counter("sightline_detector_late_total", "Verdicts decided after
 DETECTOR_DEAD_LETTERS = Counter(
     "sightline_detector_dead_letters_total", "Records sent to the dead-letter topic.", ["reason"]
 )
+DETECTOR_DEAD_LETTER_ALARM = Gauge(
+    "sightline_detector_dead_letter_alarm", "1 while more records than the limit could not be used within the window."
+)
+DETECTOR_INSPECT = Counter("sightline_detector_inspect_total", "Calls of Inspect.", ["outcome"])
 DETECTOR_REPLAYED = Counter(
     "sightline_detector_replayed_total", "Records whose id was handled already; not written again."
 )
@@ -56,6 +60,12 @@ DETECTOR_BATCH_FRAMES = Histogram(
 DETECTOR_IN_FLIGHT = Gauge("sightline_detector_in_flight_frames", "Frames taken and not yet committed.")
 DETECTOR_LAG = Gauge("sightline_detector_lag_frames", "Records behind the end, over the assigned partitions.")
 DETECTOR_PAUSED = Gauge("sightline_detector_paused", "1 while partitions are paused because a dependency is away.")
+DETECTOR_DEPENDENCY_UP = Gauge(
+    "sightline_detector_dependency_up", "0 while the dependency is waited for.", ["dependency"]
+)
+DETECTOR_RETRIES = Counter(
+    "sightline_detector_retries_total", "Failures of a dependency that were waited out.", ["dependency"]
+)
 DETECTOR_LIVE_VERSION = Gauge("sightline_detector_live_version", "Model version that answers.", ["alias"])
 DETECTOR_SWAPS = Counter("sightline_detector_swaps_total", "Changes of the version that answers.", ["alias"])
 DETECTOR_LAST_SUCCESS = Gauge(
@@ -80,4 +90,8 @@ SERVING_TRITON_RESTARTS = Counter(
 # ---- dashboard
 DASHBOARD_CLIENTS = Gauge("sightline_dashboard_clients", "Browsers connected to the live stream.")
 DASHBOARD_EVENTS = Counter("sightline_dashboard_events_total", "Verdicts read from Kafka.")
+DASHBOARD_UNDECODABLE = Counter("sightline_dashboard_undecodable_total", "Verdicts that could not be read.")
+DASHBOARD_PICTURES = Counter(
+    "sightline_dashboard_pictures_total", "Pictures asked for by browsers, by how it went.", ["outcome"]
+)
 DASHBOARD_KAFKA_UP = Gauge("sightline_dashboard_kafka_up", "1 while verdicts can be read.")

@@ -1,0 +1,129 @@
+"""The web application, put together from ports; speaks to nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from services.adapters.ports import ObjectStore, RecordFetcher
+from services.core.errors import InvalidInputError, SightlineError
+from services.core.imaging import ImageLimits
+from services.dashboard.components import ComponentBoard
+from services.dashboard.context import Context
+from services.dashboard.live import LiveBounds, LiveModel
+from services.dashboard.pictures import Pictures
+from services.dashboard.routes.live import JsonBody, live_routes
+from services.dashboard.routes.page import HashedFiles, page_routes
+from services.dashboard.routes.pictures import picture_routes
+from services.dashboard.security import SecurityHeaders
+from services.dashboard.settings import DashboardSettings
+from services.dashboard.stream import LiveStream
+from services.dashboard.views import error_json
+
+STATIC_DIR = Path(__file__).parent / "static"
+"""Where ``npm run build`` puts the page."""
+
+
+def live_bounds(settings: DashboardSettings) -> LiveBounds:
+    """The bounds of the live model, as set."""
+    live = settings.live
+    return LiveBounds(
+        max_frames=live.max_frames,
+        max_cameras=live.max_cameras,
+        parts_per_camera=live.parts_per_camera,
+        flagged_per_camera=live.flagged_per_camera,
+    )
+
+
+def make_context(
+    settings: DashboardSettings,
+    *,
+    model: LiveModel,
+    board: ComponentBoard,
+    store: ObjectStore,
+    fetcher: RecordFetcher,
+    version: str,
+    static_dir: Path = STATIC_DIR,
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> Context:
+    """Put together what the routes work with."""
+    limits = ImageLimits(
+        max_bytes=settings.limits.max_image_bytes,
+        max_pixels=settings.limits.max_image_pixels,
+        max_aspect_ratio=settings.limits.max_aspect_ratio,
+    )
+    return Context(
+        settings=settings,
+        model=model,
+        board=board,
+        stream=LiveStream(model, board, settings.live, clock_ns),
+        pictures=Pictures(store, fetcher, limits, settings.pictures),
+        picture_pool=ThreadPoolExecutor(settings.pictures.workers, thread_name_prefix="picture"),
+        picture_slots=asyncio.Semaphore(settings.pictures.workers + settings.pictures.max_waiting),
+        version=version,
+        static_dir=static_dir,
+    )
+
+
+def make_app(context: Context) -> FastAPI:
+    """Build the application.
+
+    Args:
+        context: Its parts.
+
+    Returns:
+        The ASGI application: the page, its REST interface and its live stream.
+    """
+    # The interactive API pages load scripts from elsewhere; the schema itself stays.
+    app = FastAPI(
+        title="Sightline dashboard",
+        version=context.version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )
+    app.include_router(live_routes(context))
+    app.include_router(picture_routes(context))
+    if (context.static_dir / "assets").is_dir():
+        app.mount("/assets", HashedFiles(directory=context.static_dir / "assets"), name="assets")
+    app.add_api_route("/api/{rest:path}", _no_such_route, include_in_schema=False)
+    app.include_router(page_routes(context.static_dir))
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=context.settings.web.host_list, www_redirect=False)
+    app.add_middleware(SecurityHeaders)
+    app.add_exception_handler(SightlineError, _on_domain_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    return app
+
+
+async def _no_such_route() -> Response:
+    return JsonBody(error_json("not_found", "there is nothing at this address"), 404)
+
+
+async def _on_domain_error(_: Request, error: Exception) -> Response:
+    """Turn what a route raised into a status; the only place that does."""
+    if isinstance(error, InvalidInputError):
+        return JsonBody(error_json(error.reason, str(error)), 422)
+    if isinstance(error, SightlineError) and error.retriable:
+        return JsonBody(error_json(error.reason, str(error)), 503, {"Retry-After": "2"})
+    return JsonBody(error_json("error", "the request failed"), 500)
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    details = error.errors() if isinstance(error, RequestValidationError) else []
+    said = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in details)
+    return JsonBody(error_json("invalid_input", said), 422)
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return JsonBody(error_json("http", f"HTTP {status}"), status)

@@ -1,0 +1,58 @@
+"""The page itself: the built bundle, and one HTML file for each address that the page knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from services.core.errors import InvalidInputError
+from services.core.identity import validate_frame_id
+
+_MISSING = "The web page is not built. Run: make web\n"
+
+
+class HashedFiles(StaticFiles):
+    """Files whose names carry their content's hash: a browser may keep them for good."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Serve one file."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def page_routes(static_dir: Path) -> APIRouter:
+    """Build the routes."""
+    router = APIRouter(include_in_schema=False)
+
+    def index(status_code: int = 200) -> Response:
+        file = static_dir / "index.html"
+        if not file.is_file():
+            return PlainTextResponse(_MISSING, 503)
+        return FileResponse(file, status_code, {"Cache-Control": "no-cache"}, media_type="text/html; charset=utf-8")
+
+    @router.get("/")
+    async def wall() -> Response:
+        return index()
+
+    @router.get("/parts/{frame_id}")
+    async def part(frame_id: str) -> Response:
+        try:
+            validate_frame_id(frame_id)
+        except InvalidInputError:
+            return index(404)
+        return index()
+
+    @router.get("/{name}")
+    async def top_level_file(name: str) -> Response:
+        """Files beside the HTML (icon, theme script); by exact name from the folder's own listing."""
+        known = {file.name: file for file in static_dir.glob("*") if file.is_file() and file.name != "index.html"}
+        if name in known:
+            return FileResponse(known[name], headers={"Cache-Control": "no-cache"})
+        return index(404)
+
+    return router

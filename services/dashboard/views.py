@@ -1,0 +1,201 @@
+"""The JSON that the page is given. ``web/src/api/types.ts`` says the same in TypeScript.
+
+Times become milliseconds (nanoseconds do not fit a JavaScript number), a score that is not a number becomes null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from services.core.types import Inspection
+from services.dashboard.components import Component
+from services.dashboard.live import CameraView, LineView, PartView, WallView
+from services.dashboard.rolling import POINT_S, WINDOW_S, Figures, Point
+
+Json: TypeAlias = dict[str, Any]
+
+_NS_PER_MS = 1_000_000
+
+
+def encode(value: Json) -> bytes:
+    """Write compact JSON; a number that JSON does not know is a bug and raises ``ValueError``."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def inspection_json(inspection: Inspection) -> Json:
+    """One verdict, as the wall needs it."""
+    point = inspection.operating_point
+    return {
+        "frame_id": inspection.frame_id,
+        "part_id": inspection.part_id,
+        "line_id": inspection.line_id,
+        "camera_id": inspection.camera_id,
+        "product": inspection.product,
+        "sequence": inspection.sequence,
+        "captured_at_ms": inspection.captured_at_ns // _NS_PER_MS,
+        "decided_at_ms": inspection.decided_at_ns // _NS_PER_MS,
+        "verdict": inspection.verdict.value,
+        "reason": inspection.reason.value,
+        "score": _number(inspection.score),
+        "threshold": _number(point.threshold),
+        "review_low": _number(point.review_low),
+        "review_high": _number(point.review_high),
+        "alias": inspection.alias,
+        "model_version": inspection.model_version,
+        "defect_class": inspection.defect_class,
+        "cycle_time_ms": inspection.cycle_time_ms,
+        "in_time": inspection.in_time,
+        "total_ms": _number(inspection.timings.total_ms),
+        "detail": inspection.detail,
+    }
+
+
+def part_json(view: PartView) -> Json:
+    """One frame's page."""
+    inspection = view.inspection
+    timings = inspection.timings
+    return {
+        "inspection": inspection_json(inspection),
+        "uncertainty": _number(inspection.uncertainty),
+        "timings": {
+            "queue_ms": _number(timings.queue_ms),
+            "fetch_ms": _number(timings.fetch_ms),
+            "decode_ms": _number(timings.decode_ms),
+            "infer_ms": _number(timings.infer_ms),
+            "total_ms": _number(timings.total_ms),
+        },
+        "place": _place_json(inspection),
+        "trace_id": inspection.trace_id,
+        "earlier": [inspection_json(one) for one in view.earlier],
+        "views": [inspection_json(one) for one in view.views],
+        "previous_frame_id": view.previous_frame_id,
+        "next_frame_id": view.next_frame_id,
+        "neighbours": [inspection_json(one) for one in view.neighbours],
+    }
+
+
+def wall_json(view: WallView, *, at_ns: int, epoch: str, stale_s: float, max_parts: int) -> Json:
+    """The whole wall.
+
+    Args:
+        view: What is shown.
+        at_ns: The present, nanoseconds since the epoch.
+        epoch: Names this life of the process; revisions of another one mean nothing here.
+        stale_s: A camera without a verdict for this long is stale.
+        max_parts: Most parts in all, shared evenly among the cameras; each camera shows at least one.
+    """
+    cameras = max(1, sum(len(line.cameras) for line in view.lines))
+    per_camera = max(1, max_parts // (2 * cameras))
+    return {
+        "at_ms": at_ns // _NS_PER_MS,
+        "epoch": epoch,
+        "revision": view.revision,
+        "window_s": WINDOW_S,
+        "point_s": POINT_S,
+        "stale_s": stale_s,
+        "figures": _figures_json(view.figures),
+        "series": _series_json(view.series),
+        "lines": [_line_json(line, per_camera) for line in view.lines],
+    }
+
+
+def stats_json(view: WallView, *, at_ns: int) -> Json:
+    """The figures alone, with the newest points of each curve."""
+    return {
+        "at_ms": at_ns // _NS_PER_MS,
+        "figures": _figures_json(view.figures),
+        "series": _series_json(view.series),
+        "lines": [
+            {
+                "line_id": line.line_id,
+                "figures": _figures_json(line.figures),
+                "series": _series_json(line.series),
+                "cameras": [
+                    {"camera_id": camera.camera_id, "figures": _figures_json(camera.figures)} for camera in line.cameras
+                ],
+            }
+            for line in view.lines
+        ],
+    }
+
+
+def components_json(components: Sequence[Component]) -> list[Json]:
+    """How each part of the line is, and since when that is known."""
+    return [
+        {
+            "name": one.name,
+            "state": one.state.value,
+            "detail": one.detail,
+            "since_ms": one.since_ns // _NS_PER_MS,
+            "checked_at_ms": one.checked_at_ns // _NS_PER_MS,
+        }
+        for one in components
+    ]
+
+
+def error_json(reason: str, message: str) -> Json:
+    """What every refused request says: a stable token for the page and a sentence for people."""
+    return {"error": {"reason": reason, "message": message}}
+
+
+def _line_json(line: LineView, per_camera: int) -> Json:
+    return {
+        "line_id": line.line_id,
+        "figures": _figures_json(line.figures),
+        "series": _series_json(line.series),
+        "cameras": [_camera_json(camera, per_camera) for camera in line.cameras],
+    }
+
+
+def _camera_json(camera: CameraView, per_camera: int) -> Json:
+    return {
+        "camera_id": camera.camera_id,
+        "figures": _figures_json(camera.figures),
+        "latest": [inspection_json(one) for one in camera.latest[:per_camera]],
+        "flagged": [inspection_json(one) for one in camera.flagged[:per_camera]],
+    }
+
+
+def _figures_json(figures: Figures) -> Json:
+    return {
+        "seen": figures.seen,
+        "passed": figures.passed,
+        "failed": figures.failed,
+        "reviewed": figures.reviewed,
+        "late": figures.late,
+        "frames_per_s": round(figures.frames_per_s, 3),
+        "p50_ms": _rounded(figures.p50_ms),
+        "p95_ms": _rounded(figures.p95_ms),
+        "p99_ms": _rounded(figures.p99_ms),
+    }
+
+
+def _series_json(series: Sequence[Point]) -> list[list[int]]:
+    return [[point.start_s, point.passed, point.failed, point.reviewed] for point in series]
+
+
+def _place_json(inspection: Inspection) -> Json:
+    if inspection.image_ref is not None:
+        ref = inspection.image_ref
+        return {
+            "kind": "object",
+            "bucket": ref.bucket,
+            "key": ref.key,
+            "size_bytes": ref.size_bytes,
+            "sha256": ref.sha256,
+        }
+    if inspection.position is not None:
+        at = inspection.position
+        return {"kind": "record", "topic": at.topic, "partition": at.partition, "offset": at.offset}
+    return {"kind": "none"}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
