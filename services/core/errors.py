@@ -68,6 +68,12 @@ class ImageAspectError(ImageError):
     reason = "image_aspect"
 
 
+class MissingImageError(ImageError):
+    """The object that a frame refers to does not exist."""
+
+    reason = "image_missing"
+
+
 class EventDecodeError(InvalidInputError):
     """A record's value is not the protobuf message its topic promises, or breaks a field's rule."""
 
@@ -97,6 +103,19 @@ class SpoolFullError(SightlineError):
 
     retriable = True
     reason = "spool_full"
+
+
+class BusyError(SightlineError):
+    """As much as is allowed waits already; the same call may succeed later."""
+
+    retriable = True
+    reason = "busy"
+
+
+class DeadlineError(SightlineError):
+    """The caller's own deadline passed before there was an answer."""
+
+    reason = "deadline"
 
 
 class SettingsError(SightlineError):

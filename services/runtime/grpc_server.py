@@ -11,7 +11,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.core.errors import (
+    BusyError,
     ConflictError,
+    DeadlineError,
     InvalidInputError,
     NotFoundError,
     SightlineError,
@@ -33,6 +35,8 @@ LOG = get_logger(__name__)
 #: From the most special to the most general: the first that fits is taken.
 _STATUS: Sequence[tuple[type[SightlineError], grpc.StatusCode]] = (
     (SpoolFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
     (ConflictError, grpc.StatusCode.ABORTED),

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from services.adapters.connection import KafkaConnection, StoreConnection
 from services.core.errors import SettingsError
 
 
@@ -40,6 +41,18 @@ class KafkaSettings(SettingsGroup):
     session_timeout_ms: int = Field(default=20_000, ge=6_000, le=300_000)
     max_poll_interval_ms: int = Field(default=300_000, ge=10_000, le=3_600_000)
     max_message_bytes: int = Field(default=30_000_000, ge=100_000, le=200_000_000)
+    compression: Literal["none", "gzip", "lz4"] = Field(
+        default="none", description="Of what is written; encoded images do not shrink. lz4 needs the package lz4."
+    )
+
+    def connection(self) -> KafkaConnection:
+        """What the Kafka adapters take."""
+        values = self.model_dump(exclude={"group", "sasl_password", "compression"})
+        return KafkaConnection(
+            **values,
+            sasl_password=self.sasl_password.get_secret_value() if self.sasl_password else None,
+            compression=None if self.compression == "none" else self.compression,
+        )
 
 
 class ObjectStoreSettings(SettingsGroup):
@@ -52,6 +65,15 @@ class ObjectStoreSettings(SettingsGroup):
     access_key: SecretStr = SecretStr("")
     secret_key: SecretStr = SecretStr("")
     timeout_s: float = Field(default=10.0, gt=0, le=300)
+
+    def connection(self) -> StoreConnection:
+        """What the object store's adapter takes."""
+        values = self.model_dump(exclude={"access_key", "secret_key"})
+        return StoreConnection(
+            **values,
+            access_key=self.access_key.get_secret_value(),
+            secret_key=self.secret_key.get_secret_value(),
+        )
 
 
 class TritonSettings(SettingsGroup):

@@ -1,0 +1,161 @@
+"""Which model version answers for each alias: follows ``models`` and flips once every Triton is warm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from services.adapters import codec
+from services.adapters.ports import InferenceClient, TopicReader
+from services.core.errors import EventDecodeError, SightlineError
+from services.core.types import AliasState, triton_model_name
+from services.detector.job import Deployment
+from services.runtime import metrics
+from services.runtime.lifecycle import Health, Shutdown
+from services.runtime.logging import get_logger
+from services.runtime.retry import Backoff
+
+LOG = get_logger(__name__)
+
+
+class Deployments:
+    """The version that answers, by alias. Written by one follower thread, read by everybody.
+
+    Args:
+        reader: The whole ``models`` topic; used from the follower's thread only.
+        inference: Tells whether a version is warm wherever a request may be routed.
+        read_deployment: Reads what must be known of a version from its folder in the object store.
+        aliases: The aliases that this detector may ask.
+        health: Held while an alias has no version that answers.
+        on_flip: Called on the follower's thread after an alias' version changed.
+    """
+
+    def __init__(
+        self,
+        reader: TopicReader,
+        inference: InferenceClient,
+        read_deployment: Callable[[str, int], Deployment],
+        *,
+        aliases: Collection[str],
+        health: Health,
+        on_flip: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._reader = reader
+        self._inference = inference
+        self._read_deployment = read_deployment
+        self._aliases = frozenset(aliases)
+        self._health = health
+        self._on_flip = on_flip
+        self._states: dict[str, AliasState] = {}
+        self._live: dict[str, Deployment] = {}
+        self._read: dict[tuple[str, int], Deployment] = {}
+        self._thread: threading.Thread | None = None
+        self._told: dict[str, str] = {}
+        for alias in self._aliases:
+            self._health.hold(_condition(alias), "the models topic has not been read")
+
+    def live(self, alias: str) -> Deployment | None:
+        """The version that answers for an alias now; None where there is none."""
+        return self._live.get(alias)
+
+    def set_on_flip(self, on_flip: Callable[[], None]) -> None:
+        """Tell ``on_flip`` of every change from now on."""
+        self._on_flip = on_flip
+
+    def load(self, timeout_s: float) -> None:
+        """Read the whole topic; nothing answers before that.
+
+        Raises:
+            UnavailableError: When the topic cannot be read in time.
+        """
+        for record in self._reader.read_to_end(timeout_s):
+            self._take(record.value)
+        self.advance()
+
+    def advance(self) -> None:
+        """Flip each alias whose new live version is warm everywhere; the old one answers until then."""
+        for alias in self._aliases:
+            state = self._states.get(alias)
+            wanted = state.live_version if state else 0
+            current = self._live.get(alias)
+            if wanted == 0:
+                if current is None:
+                    self._health.hold(_condition(alias), "no version is live")
+                continue
+            if current is not None and current.version == wanted:
+                continue
+            self._try_flip(alias, wanted)
+
+    def follow(self, shutdown: Shutdown, poll_s: float) -> None:
+        """Poll the topic and flip, on a thread of its own, until the shutdown or :meth:`close`."""
+        self._thread = threading.Thread(target=self._follow, args=(shutdown, poll_s), name="models", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Wait for the follower, whose shutdown was asked for, and let go of the topic."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                return
+        self._reader.close()
+
+    def _follow(self, shutdown: Shutdown, poll_s: float) -> None:
+        backoff = Backoff(first_s=poll_s, cap_s=5.0)
+        while not shutdown.requested:
+            started_s = time.monotonic()
+            try:
+                for record in self._reader.poll(max_records=100, timeout_s=poll_s):
+                    self._take(record.value)
+                self.advance()
+                backoff.reset()
+            except SightlineError as error:
+                LOG.warning("the models topic cannot be followed: %s", error, extra={"reason": error.reason})
+                shutdown.wait(backoff.next_s())
+            shutdown.wait(max(0.0, poll_s - (time.monotonic() - started_s)))
+
+    def _take(self, value: bytes) -> None:
+        try:
+            state = codec.decode_alias_state(value)
+        except EventDecodeError as error:
+            # One bad record must not hide the aliases around it; whoever wrote it is told by the log.
+            LOG.error("a record of the models topic is not usable: %s", error, extra={"reason": error.reason})  # noqa: TRY400
+            return
+        known = self._states.get(state.alias)
+        if known is None or state.revision > known.revision:
+            self._states[state.alias] = state
+
+    def _try_flip(self, alias: str, version: int) -> None:
+        name = triton_model_name(alias, version)
+        try:
+            deployment = self._read.get((alias, version)) or self._read_deployment(alias, version)
+        except SightlineError as error:
+            self._wait_for(alias, f"version {version} cannot be read: {error}")
+            return
+        self._read[alias, version] = deployment
+        if not self._inference.warm_everywhere(name):
+            self._wait_for(alias, f"version {version} is not warm on every Triton")
+            return
+        before = self._live.get(alias)
+        self._live[alias] = deployment
+        for known in [key for key in self._read if key[0] == alias and key[1] != version]:
+            del self._read[known]
+        metrics.DETECTOR_LIVE_VERSION.labels(alias).set(version)
+        if before is not None:
+            metrics.DETECTOR_SWAPS.labels(alias).inc()
+        LOG.info("alias %s is answered by version %s, before by %s", alias, version, before.version if before else None)
+        self._told.pop(alias, None)
+        self._health.release(_condition(alias))
+        self._on_flip()
+
+    def _wait_for(self, alias: str, why: str) -> None:
+        if alias in self._live:
+            if self._told.get(alias) != why:
+                LOG.info("alias %s stays with version %s: %s", alias, self._live[alias].version, why)
+            self._told[alias] = why
+        else:
+            self._health.hold(_condition(alias), why)
+
+
+def _condition(alias: str) -> str:
+    return f"model {alias}"

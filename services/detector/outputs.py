@@ -1,0 +1,201 @@
+"""What is said of a frame: its verdict, its case if it is worth a look, its dead letter if it cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from services.adapters import codec
+from services.adapters.ports import InferenceResult, Record
+from services.core import topics
+from services.core.decision import decide
+from services.core.errors import SightlineError
+from services.core.identity import case_id
+from services.core.preprocessing import combine
+from services.core.types import (
+    Case,
+    CaseKind,
+    ImageRef,
+    Inspection,
+    OperatingPoint,
+    Reason,
+    StageTimings,
+    Verdict,
+)
+from services.detector.job import Answer, Job
+from services.runtime.outbox import Output
+
+#: Cuts of a verdict that no model gave.
+NO_OPERATING_POINT = OperatingPoint(math.nan, math.nan, math.nan)
+_NO_EMBEDDING = np.empty(0, np.float16)
+_DETAIL_CHARACTERS = 500
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+def judge(job: Job, result: InferenceResult, first_row: int, infer_ms: float, now_ns: int) -> Answer:
+    """Decide on a frame from its rows of a batch's result.
+
+    Args:
+        job: The frame; its deployment is set.
+        result: What the model said of the whole batch.
+        first_row: Where the frame's rows begin.
+        infer_ms: From request to answer.
+        now_ns: Time of the decision.
+    """
+    deployment, frame = job.deployment, job.frame
+    if deployment is None or job.rows is None:
+        raise ValueError(f"a frame must be prepared before it is judged, got {frame.frame_id} without rows")
+    worst, score = combine(result.score[first_row : first_row + len(job.rows)])
+    decision = decide(score, deployment.operating_point)
+    probabilities = result.probabilities[first_row + worst]
+    defect_class = ""
+    if len(deployment.classes) > 1 and len(probabilities) == len(deployment.classes):
+        defect_class = deployment.classes[1 + int(np.argmax(probabilities[1:]))]
+    inspection = Inspection(
+        frame_id=frame.frame_id,
+        part_id=frame.part_id,
+        line_id=frame.line_id,
+        camera_id=frame.camera_id,
+        product=frame.product,
+        sequence=frame.sequence,
+        captured_at_ns=frame.captured_at_ns,
+        decided_at_ns=now_ns,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        score=score,
+        operating_point=deployment.operating_point,
+        uncertainty=decision.uncertainty,
+        alias=deployment.alias,
+        model_version=deployment.version,
+        defect_class=defect_class,
+        cycle_time_ms=frame.cycle_time_ms,
+        in_time=_in_time(job, now_ns),
+        timings=_timings(job, infer_ms, now_ns),
+        image_ref=frame.image_ref,
+        position=job.record.position if job.record is not None and frame.image_ref is None else None,
+        trace_id=job.trace_id,
+    )
+    return Answer(inspection, deployment.classes, probabilities, result.embedding[first_row + worst])
+
+
+def unreadable(job: Job, error: SightlineError, now_ns: int) -> Inspection:
+    """The verdict on a frame whose image cannot be used: a person must look, no model did."""
+    frame = job.frame
+    return Inspection(
+        frame_id=frame.frame_id,
+        part_id=frame.part_id,
+        line_id=frame.line_id,
+        camera_id=frame.camera_id,
+        product=frame.product,
+        sequence=frame.sequence,
+        captured_at_ns=frame.captured_at_ns,
+        decided_at_ns=now_ns,
+        verdict=Verdict.REVIEW,
+        reason=Reason.UNREADABLE_IMAGE,
+        score=math.nan,
+        operating_point=NO_OPERATING_POINT,
+        uncertainty=1.0,
+        alias=job.alias,
+        model_version=0,
+        cycle_time_ms=frame.cycle_time_ms,
+        in_time=_in_time(job, now_ns),
+        timings=_timings(job, 0.0, now_ns),
+        image_ref=frame.image_ref,
+        position=job.record.position if job.record is not None and frame.image_ref is None else None,
+        detail=f"{error.reason}: {error}"[:_DETAIL_CHARACTERS],
+        trace_id=job.trace_id,
+    )
+
+
+def case_kind(inspection: Inspection, audit_share: float) -> CaseKind | None:
+    """Tell whether, and why, a frame is worth a person's look."""
+    if inspection.verdict is Verdict.FAIL:
+        return CaseKind.FAIL
+    if inspection.verdict is Verdict.REVIEW:
+        return CaseKind.REVIEW
+    return CaseKind.AUDIT if is_drawn(inspection.frame_id, audit_share) else None
+
+
+def is_drawn(frame_id: str, share: float) -> bool:
+    """Draw a frame for the audit sample: uniform over ids, and the same answer whenever it is asked.
+
+    Args:
+        frame_id: The frame.
+        share: Probability of being drawn, in ``[0, 1]``.
+    """
+    digest = hashlib.blake2b(frame_id.encode(), digest_size=8, person=b"audit").digest()
+    return int.from_bytes(digest, "big") < share * 2.0**64
+
+
+def verdict_output(inspection: Inspection, job: Job) -> Output:
+    """The record of a verdict."""
+    return Output(topics.VERDICTS, inspection.part_id.encode(), codec.encode_inspection(inspection), job.trace_headers)
+
+
+def case_output(
+    job: Job, inspection: Inspection, kind: CaseKind, audit_share: float, embedding: np.ndarray | None
+) -> Output:
+    """The record of a case, with its image inline unless it came, or was put, into the object store."""
+    ref: ImageRef | None = job.frame.image_ref or job.case_ref
+    case = Case(
+        case_id=case_id(inspection.frame_id, inspection.alias, inspection.model_version),
+        kind=kind,
+        inspection=inspection,
+        sampling_probability=audit_share if kind is CaseKind.AUDIT else 1.0,
+        embedding=_NO_EMBEDDING if embedding is None else _half(embedding),
+        image=job.frame.image if ref is None else None,
+        image_ref=ref,
+    )
+    return Output(topics.CASES, inspection.camera_id.encode(), codec.encode_case(case), job.trace_headers)
+
+
+def dead_letter_output(record: Record, error: SightlineError) -> Output:
+    """The record of what could not be used: its own bytes and headers, with the reason and where it came from."""
+    return Output(
+        topics.dead_letter(record.topic),
+        record.key,
+        record.value,
+        (
+            *record.headers,
+            ("reason", error.reason.encode()),
+            ("detail", str(error)[:_DETAIL_CHARACTERS].encode("utf-8", "replace")),
+            ("origin_topic", record.topic.encode()),
+            ("origin_partition", str(record.partition).encode()),
+            ("origin_offset", str(record.offset).encode()),
+        ),
+    )
+
+
+def size_bytes(outputs: Sequence[Output]) -> int:
+    """Bytes of the largest record among outputs, key and headers included."""
+    return max(
+        (
+            len(item.key) + len(item.value) + sum(len(name) + len(value) for name, value in item.headers)
+            for item in outputs
+        ),
+        default=0,
+    )
+
+
+def _half(embedding: np.ndarray) -> np.ndarray:
+    # Past the range of a half float lies infinity, with which no distance can be computed.
+    return np.clip(embedding, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
+
+
+def _in_time(job: Job, now_ns: int) -> bool:
+    limit_ms = job.frame.cycle_time_ms
+    return limit_ms == 0 or now_ns - job.frame.captured_at_ns <= limit_ms * 1_000_000
+
+
+def _timings(job: Job, infer_ms: float, now_ns: int) -> StageTimings:
+    captured_ns = job.frame.captured_at_ns
+    return StageTimings(
+        queue_ms=max(0.0, (job.taken_at_ns - captured_ns) / 1e6),
+        fetch_ms=job.fetch_ms,
+        decode_ms=job.decode_ms,
+        infer_ms=infer_ms,
+        total_ms=max(0.0, (now_ns - captured_ns) / 1e6),
+    )

@@ -1,0 +1,90 @@
+"""Settings of the detector."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from services.runtime.settings import (
+    GrpcSettings,
+    KafkaSettings,
+    LimitSettings,
+    ObjectStoreSettings,
+    ServiceSettings,
+    SettingsGroup,
+    TritonSettings,
+)
+
+
+class BatchSettings(SettingsGroup):
+    """How frames are gathered into requests to Triton."""
+
+    max_frames: int = Field(default=16, ge=1, le=256, description="Most rows (frames, or their tiles) of one request.")
+    max_wait_ms: float = Field(
+        default=4.0, ge=0, le=1_000, description="Longest time a frame waits for others to share its request."
+    )
+    in_flight: int = Field(default=3, ge=1, le=64, description="Requests to Triton under way at once.")
+
+
+class DetectorSettings(ServiceSettings):
+    """Everything that the detector can be told."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    object_store: ObjectStoreSettings = ObjectStoreSettings()
+    triton: TritonSettings = TritonSettings()
+    grpc: GrpcSettings = GrpcSettings(port=50052)
+    limits: LimitSettings = LimitSettings()
+    batch: BatchSettings = BatchSettings()
+
+    default_alias: str = Field(default="default", description="Model alias of products without one of their own.")
+    alias_by_product: dict[str, str] = Field(default_factory=dict, description="Model alias by product.")
+    max_in_flight_frames: int = Field(
+        default=192, ge=1, le=100_000, description="Frames taken and not yet settled; at this number polling pauses."
+    )
+    max_in_flight_bytes: int = Field(
+        default=48_000_000, ge=1_000_000, description="Bytes of those frames' records; at this number polling pauses."
+    )
+    decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that fetch, decode and prepare images.")
+    audit_share: float = Field(
+        default=0.02, ge=0, le=1, description="Share of PASS frames that become cases, drawn by frame id."
+    )
+    commit_interval_ms: int = Field(default=500, ge=10, le=60_000, description="Time between commits of offsets.")
+    recent_ids: int = Field(
+        default=4_096, ge=0, le=1_000_000, description="Handled frame ids remembered for each partition."
+    )
+    image_missing_wait_s: float = Field(
+        default=2.0, ge=0, le=60, description="How long to look again for an image that its reference does not find."
+    )
+    revoke_settle_s: float = Field(
+        default=3.0, ge=0, le=60, description="Longest time to finish frames of partitions that leave."
+    )
+    inspect_max_waiting: int = Field(
+        default=16, ge=1, le=1_000, description="Callers of Inspect that may wait at once; more are refused."
+    )
+    inspect_timeout_s: float = Field(
+        default=10.0, gt=0, le=300, description="Longest wait of a caller that names no deadline of its own."
+    )
+    models_poll_s: float = Field(default=0.3, gt=0, le=60, description="Time between looks at the models topic.")
+    dead_letter_alarm_count: int = Field(
+        default=20, ge=1, description="Dead letters within the window that raise the alarm."
+    )
+    dead_letter_alarm_window_s: float = Field(default=60.0, gt=0, le=86_400, description="Length of that window.")
+
+    @model_validator(mode="after")
+    def _check_drain(self) -> Self:
+        if self.drain_s * 1_000 >= self.kafka.max_poll_interval_ms:
+            raise ValueError(
+                "drain_s must be shorter than kafka.max_poll_interval_ms, got "
+                f"{self.drain_s} s and {self.kafka.max_poll_interval_ms} ms"
+            )
+        return self
+
+    @property
+    def aliases(self) -> frozenset[str]:
+        """Every alias that may be asked."""
+        return frozenset((self.default_alias, *self.alias_by_product.values()))
+
+    def alias_of(self, product: str) -> str:
+        """The alias that scores a product."""
+        return self.alias_by_product.get(product, self.default_alias)
