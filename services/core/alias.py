@@ -7,30 +7,15 @@ on the way: what stops being live becomes previous, what stops being previous be
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from services.core.errors import ConflictError, InvalidInputError
+from services.core.manifest import validate_alias
 from services.core.types import AliasAction, AliasState
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-
-
-def check_alias(alias: str) -> str:
-    """Return ``alias`` if it may name an alias: it becomes part of folder, object and metric names.
-
-    Raises:
-        InvalidInputError: When it is not 1 to 63 lower-case letters, digits, ``_`` or ``-``, a letter or digit first.
-    """
-    if not _NAME.fullmatch(alias):
-        raise InvalidInputError(
-            f"an alias must be 1 to 63 of a-z, 0-9, '_' and '-' and start with a letter or digit, got {alias!r}"
-        )
-    return alias
 
 
 def new_alias(alias: str) -> AliasState:
     """The state before the first change: no versions, revision 0. It is never published."""
-    return AliasState(alias=check_alias(alias), revision=0, live_version=0)
+    return AliasState(alias=validate_alias(alias), revision=0, live_version=0)
 
 
 def known_versions(state: AliasState) -> frozenset[int]:
