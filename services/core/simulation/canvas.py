@@ -143,7 +143,7 @@ class Canvas:
         self.tints.append((patch, rgb))
 
     def clip(self, cover: FloatImage, behind: FloatImage) -> None:
-        """Cut what was painted to the part's outline, ``cover`` 1 inside and 0 outside, and show ``behind`` around it."""
+        """Keep what was painted where ``cover`` is 1 (the part) and show ``behind`` where it is 0."""
         self.lum = behind + cover * (self.lum - behind)
         self.tints = [(patch.scaled(cover[patch.window]), rgb) for patch, rgb in self.tints]
 

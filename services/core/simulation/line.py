@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.errors import InvalidInputError
-from services.core.simulation import disc, fabric
+from services.core.simulation import disc, fabric, mirror, thermal, weld, zipper
 from services.core.simulation.canvas import Streams
 from services.core.simulation.scene import Scene
 
@@ -35,6 +35,10 @@ class _Product:
 _CATALOGUE: dict[str, _Product] = {
     "disc": _Product(disc.draw, disc.DEFECTS),
     "fabric": _Product(fabric.draw, fabric.DEFECTS),
+    "zipper": _Product(zipper.draw, zipper.DEFECTS),
+    "weld": _Product(weld.draw, weld.DEFECTS),
+    "thermal": _Product(thermal.draw, thermal.DEFECTS),
+    "mirror": _Product(mirror.draw, mirror.DEFECTS),
 }
 PRODUCTS: tuple[str, ...] = tuple(_CATALOGUE)
 """Names of the products that can be drawn."""
