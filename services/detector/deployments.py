@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from services.adapters import codec
-from services.adapters.ports import InferenceClient, TopicReader
-from services.core.errors import EventDecodeError, SightlineError
-from services.core.types import AliasState, triton_model_name
+from services.adapters.modelregistry import ModelRegistry
+from services.adapters.ports import InferenceClient
+from services.core.errors import SightlineError
+from services.core.types import triton_model_name
 from services.detector.job import Deployment
 from services.runtime import metrics
 from services.runtime.lifecycle import Health, Shutdown
@@ -23,7 +23,7 @@ class Deployments:
     """The version that answers, by alias. Written by one follower thread, read by everybody.
 
     Args:
-        reader: The whole ``models`` topic; used from the follower's thread only.
+        registry: Follows the whole ``models`` topic; used from the follower's thread only.
         inference: Tells whether a version is warm wherever a request may be routed.
         read_deployment: Reads what must be known of a version from its folder in the object store.
         aliases: The aliases that this detector may ask.
@@ -33,7 +33,7 @@ class Deployments:
 
     def __init__(
         self,
-        reader: TopicReader,
+        registry: ModelRegistry,
         inference: InferenceClient,
         read_deployment: Callable[[str, int], Deployment],
         *,
@@ -41,13 +41,12 @@ class Deployments:
         health: Health,
         on_flip: Callable[[], None] = lambda: None,
     ) -> None:
-        self._reader = reader
+        self._registry = registry
         self._inference = inference
         self._read_deployment = read_deployment
         self._aliases = frozenset(aliases)
         self._health = health
         self._on_flip = on_flip
-        self._states: dict[str, AliasState] = {}
         self._live: dict[str, Deployment] = {}
         self._read: dict[tuple[str, int], Deployment] = {}
         self._thread: threading.Thread | None = None
@@ -63,20 +62,19 @@ class Deployments:
         """Tell ``on_flip`` of every change from now on."""
         self._on_flip = on_flip
 
-    def load(self, timeout_s: float) -> None:
+    def load(self) -> None:
         """Read the whole topic; nothing answers before that.
 
         Raises:
             UnavailableError: When the topic cannot be read in time.
         """
-        for record in self._reader.read_to_end(timeout_s):
-            self._take(record.value)
+        self._registry.read_all()
         self.advance()
 
     def advance(self) -> None:
         """Flip each alias whose new live version is warm everywhere; the old one answers until then."""
         for alias in self._aliases:
-            state = self._states.get(alias)
+            state = self._registry.states.get(alias)
             wanted = state.live_version if state else 0
             current = self._live.get(alias)
             if wanted == 0:
@@ -98,32 +96,20 @@ class Deployments:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
                 return
-        self._reader.close()
+        self._registry.close()
 
     def _follow(self, shutdown: Shutdown, poll_s: float) -> None:
         backoff = Backoff(first_s=poll_s, cap_s=5.0)
         while not shutdown.requested:
             started_s = time.monotonic()
             try:
-                for record in self._reader.poll(max_records=100, timeout_s=poll_s):
-                    self._take(record.value)
+                self._registry.poll(poll_s)
                 self.advance()
                 backoff.reset()
             except SightlineError as error:
                 LOG.warning("the models topic cannot be followed: %s", error, extra={"reason": error.reason})
                 shutdown.wait(backoff.next_s())
             shutdown.wait(max(0.0, poll_s - (time.monotonic() - started_s)))
-
-    def _take(self, value: bytes) -> None:
-        try:
-            state = codec.decode_alias_state(value)
-        except EventDecodeError as error:
-            # One bad record must not hide the aliases around it; whoever wrote it is told by the log.
-            LOG.error("a record of the models topic is not usable: %s", error, extra={"reason": error.reason})  # noqa: TRY400
-            return
-        known = self._states.get(state.alias)
-        if known is None or state.revision > known.revision:
-            self._states[state.alias] = state
 
     def _try_flip(self, alias: str, version: int) -> None:
         name = triton_model_name(alias, version)

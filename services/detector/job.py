@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from opentelemetry.trace import Span
 
 from services.adapters.ports import Headers, Record
+from services.core.manifest import ModelManifest
 from services.core.preprocessing import Preprocessing
 from services.core.types import CaseKind, Frame, ImageRef, Inspection, OperatingPoint, triton_model_name
 from services.runtime.outbox import Entry, Output
@@ -25,7 +26,11 @@ class Deployment:
     operating_point: OperatingPoint
     classes: tuple[str, ...] = ()
     """First the good one; empty for a model that knows only good."""
-    white_level_16bit: int = 65_535
+
+    @classmethod
+    def of(cls, manifest: ModelManifest) -> Deployment:
+        """What the detector needs of a manifest."""
+        return cls(manifest.alias, manifest.version, manifest.preprocessing, manifest.operating_point, manifest.classes)
 
     @property
     def model_name(self) -> str:

@@ -92,7 +92,7 @@ class Preparer:
             image = self._fetch(job)
         started_s = time.perf_counter()
         try:
-            pixels = decode(image, self._limits, job.deployment.white_level_16bit)
+            pixels = decode(image, self._limits)
             job.rows = prepare(pixels, job.deployment.preprocessing)
         except (cv2.error, ValueError, MemoryError) as error:
             # An image that breaks the code must not come again after a restart, and again: its part is for review.

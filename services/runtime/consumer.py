@@ -152,8 +152,8 @@ class ConsumerLoop:
         LOG.info("partitions assigned: %s", _names(partitions))
         # What was read of them in an earlier life counts no more.
         self._processor.forget(partitions)
-        # The new ones are not paused; the next turn pauses all again where there is no room.
-        self._paused = False
+        if self._paused:
+            self._consumer.pause(partitions)
 
     def _turn(self) -> None:
         self._health.turned()
