@@ -53,7 +53,7 @@ output [
   {{ name: "PROBABILITIES" data_type: TYPE_FP32 dims: [ 2 ] }},
   {{ name: "EMBEDDING" data_type: TYPE_FP32 dims: [ 3 ] }}
 ]
-dynamic_batching {{ priority_levels: 2 default_priority_level: 1 default_queue_policy {{ allow_timeout_override: true }} }}
+dynamic_batching {{ }}
 instance_group [{{ count: 1 kind: KIND_CPU }}]
 """
 
