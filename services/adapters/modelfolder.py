@@ -1,0 +1,359 @@
+"""A model version as a folder: written once, verified whenever read.
+
+::
+
+    model.json                    the manifest, read strictly
+    weights.safetensors           the network's numbers
+    holdout.json                  the frozen hold-out, by part
+    reference/<file>              held-out good parts, encoded images
+    reference/reference.safetensors   their scores and embeddings
+    checksums.json                SHA-256 and size of everything above
+
+Nothing is ever changed in place, nothing is unpickled, and no file that is not listed, or whose bytes are not the
+listed ones, is accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from services.core.errors import ConflictError, InvalidInputError, ModelFormatError, NotFoundError
+from services.core.identity import validate_id
+from services.core.manifest import ModelManifest, load_json, read_strictly
+
+MANIFEST: Final = "model.json"
+WEIGHTS: Final = "weights.safetensors"
+HOLDOUT: Final = "holdout.json"
+CHECKSUMS: Final = "checksums.json"
+REFERENCE_DIR: Final = "reference"
+REFERENCE: Final = f"{REFERENCE_DIR}/reference.safetensors"
+REQUIRED: Final = frozenset({MANIFEST, WEIGHTS, HOLDOUT, REFERENCE})
+
+_HOLDOUT_SCHEMA: Final = 1
+_CHECKSUMS_SCHEMA: Final = 1
+_MAX_FILES: Final = 4096
+MAX_FILE_BYTES: Final = 4 * 1024**3
+CONTENT_TYPES: Final = {".json": "application/json", ".jpg": "image/jpeg", ".png": "image/png"}
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutPart:
+    """One part of the frozen hold-out.
+
+    Attributes:
+        part_id: The part; all of its images are held out.
+        product: What it is one of.
+        label: Its true class; ``good`` or a kind of fault.
+        source: How to get its image again: a drawing seed, a file name, an object key.
+        sha256: Digest of its encoded image, or of its pixels where it is drawn.
+    """
+
+    part_id: str
+    product: str
+    label: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """Parts that are never trained on, in any later version of the alias either."""
+
+    parts: tuple[HoldoutPart, ...]
+    schema: int = _HOLDOUT_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """Held-out good parts with what the version said of them; drift and explanations are measured against these.
+
+    Attributes:
+        images: Encoded images by file name, e.g. ``disc-000123.png``.
+        files: Their names, in the order of the arrays' rows.
+        scores: Anomaly scores, ``float32``, shape ``(N,)``.
+        embeddings: ``float16``, shape ``(N, D)``.
+    """
+
+    images: Mapping[str, bytes]
+    files: tuple[str, ...]
+    scores: NDArray[np.float32]
+    embeddings: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelVersion:
+    """A whole model version in memory, ready to be written."""
+
+    manifest: ModelManifest
+    weights: bytes
+    holdout: Holdout
+    reference: Reference
+
+
+def write_version(version: ModelVersion, folder: Path) -> None:
+    """Write a version as a folder, whole or not at all.
+
+    Args:
+        version: What to write.
+        folder: Where; must not exist yet.
+
+    Raises:
+        ConflictError: If the folder exists: versions are immutable.
+        ModelFormatError: If the parts of the version do not fit each other.
+    """
+    files = _files_of(version)
+    with staging_folder(folder) as staging:
+        for name, data in files.items():
+            write_file(staging / name, data)
+        write_file(staging / CHECKSUMS, _checksums_json(files))
+        verify_version(staging)
+        publish_folder(staging, folder)
+
+
+def verify_version(folder: Path) -> ModelManifest:
+    """Check a version's folder byte for byte.
+
+    Args:
+        folder: The version.
+
+    Returns:
+        Its manifest.
+
+    Raises:
+        NotFoundError: If there is no such folder.
+        ModelFormatError: If a file is missing, extra, a link, or not the one that was written; the message names it.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"a model version must be a folder, got {folder}")
+    listed = listed_files(read_file(folder, CHECKSUMS))
+    found = set(_walk(folder))
+    extra = sorted(found - set(listed) - {CHECKSUMS})
+    if extra:
+        raise ModelFormatError(f"{CHECKSUMS}: must list every file, got also {', '.join(map(ascii, extra[:3]))}")
+    for name, (size, digest) in listed.items():
+        if name not in found:
+            raise ModelFormatError(f"{name}: is listed in {CHECKSUMS} but missing")
+        path = folder / name
+        if path.stat().st_size != size:
+            raise ModelFormatError(f"{name}: must have {size} bytes, got {path.stat().st_size}")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise ModelFormatError(f"{name}: must be the file that was written, got another content")
+    return ModelManifest.from_json(read_file(folder, MANIFEST))
+
+
+def read_weights(folder: Path) -> bytes:
+    """Read a version's weights; verify the folder first."""
+    return read_file(folder, WEIGHTS)
+
+
+def read_holdout(folder: Path) -> Holdout:
+    """Read a version's frozen hold-out.
+
+    Raises:
+        ModelFormatError: If the file is not what this release writes.
+    """
+    holdout = read_strictly(Holdout, load_json(read_file(folder, HOLDOUT), HOLDOUT), HOLDOUT)
+    if holdout.schema != _HOLDOUT_SCHEMA:
+        raise ModelFormatError(f"{HOLDOUT}: schema must be {_HOLDOUT_SCHEMA}, got {holdout.schema}")
+    return holdout
+
+
+def read_reference(folder: Path) -> Reference:
+    """Read a version's reference parts, images included.
+
+    Raises:
+        ModelFormatError: If names, scores and embeddings do not fit each other.
+    """
+    data = read_file(folder, REFERENCE)
+    try:
+        arrays = safetensors.numpy.load(data)
+        with safetensors.safe_open(folder / REFERENCE, framework="numpy") as opened:
+            names = (opened.metadata() or {}).get("files", "")
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ModelFormatError(f"{REFERENCE}: must be a safetensors file, got {error}") from error
+    files = read_strictly(tuple[str, ...], load_json(names.encode(), REFERENCE), f"{REFERENCE}: files")
+    if set(arrays) != {"scores", "embeddings"}:
+        raise ModelFormatError(f"{REFERENCE}: must hold scores and embeddings, got {', '.join(sorted(arrays))}")
+    images = {name: read_file(folder, f"{REFERENCE_DIR}/{_safe_name(name)}") for name in files}
+    reference = Reference(images, files, arrays["scores"], arrays["embeddings"])
+    _check_reference(reference)
+    return reference
+
+
+def _files_of(version: ModelVersion) -> dict[str, bytes]:
+    _check_reference(version.reference)
+    if version.reference.embeddings.shape[1] != version.manifest.embedding_size:
+        raise ModelFormatError(
+            f"reference embeddings must have {version.manifest.embedding_size} columns as the manifest says, "
+            f"got {version.reference.embeddings.shape[1]}"
+        )
+    holdout = {
+        "schema": version.holdout.schema,
+        "parts": [
+            {"part_id": p.part_id, "product": p.product, "label": p.label, "source": p.source, "sha256": p.sha256}
+            for p in version.holdout.parts
+        ],
+    }
+    files = {
+        MANIFEST: version.manifest.to_json(),
+        WEIGHTS: version.weights,
+        HOLDOUT: (json.dumps(holdout, indent=1, sort_keys=True) + "\n").encode(),
+        REFERENCE: safetensors.numpy.save(
+            {"scores": version.reference.scores, "embeddings": version.reference.embeddings},
+            metadata={"files": json.dumps(list(version.reference.files))},
+        ),
+    }
+    for name, data in version.reference.images.items():
+        files[f"{REFERENCE_DIR}/{_safe_name(name)}"] = data
+    return files
+
+
+def _check_reference(reference: Reference) -> None:
+    count = len(reference.files)
+    if set(reference.files) != set(reference.images) or len(set(reference.files)) != count:
+        raise ModelFormatError("reference files must be the reference images, each once")
+    if reference.scores.shape != (count,) or reference.scores.dtype != np.float32:
+        raise ModelFormatError(
+            f"reference scores must be float32 of shape ({count},), "
+            f"got {reference.scores.dtype} of shape {reference.scores.shape}"
+        )
+    if reference.embeddings.ndim != 2 or len(reference.embeddings) != count or reference.embeddings.dtype != np.float16:
+        raise ModelFormatError(
+            f"reference embeddings must be float16 of shape ({count}, D), "
+            f"got {reference.embeddings.dtype} of shape {reference.embeddings.shape}"
+        )
+
+
+def _checksums_json(files: Mapping[str, bytes]) -> bytes:
+    listed = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(files.items())
+    }
+    return (json.dumps({"schema": _CHECKSUMS_SCHEMA, "files": listed}, indent=1, sort_keys=True) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Checksum:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Checksums:
+    schema: int
+    files: dict[str, _Checksum]
+
+
+def listed_files(checksums: bytes) -> dict[str, tuple[int, str]]:
+    """Read ``checksums.json``: size and digest by file name; every name is safe to join to a folder or a key."""
+    read = read_strictly(_Checksums, load_json(checksums, CHECKSUMS), CHECKSUMS)
+    if read.schema != _CHECKSUMS_SCHEMA:
+        raise ModelFormatError(f"{CHECKSUMS}: schema must be {_CHECKSUMS_SCHEMA}, got {read.schema}")
+    if len(read.files) > _MAX_FILES:
+        raise ModelFormatError(f"{CHECKSUMS}: must list at most {_MAX_FILES} files, got {len(read.files)}")
+    missing = sorted(REQUIRED - set(read.files))
+    if missing:
+        raise ModelFormatError(f"{CHECKSUMS}: must list {', '.join(missing)}")
+    for name, entry in read.files.items():
+        if name not in REQUIRED:
+            folder, _, file = name.partition("/")
+            if folder != REFERENCE_DIR:
+                raise ModelFormatError(f"{CHECKSUMS}: must list only a version's files, got {ascii(name)[:80]}")
+            _safe_name(file)
+        if not 0 <= entry.bytes <= MAX_FILE_BYTES:
+            raise ModelFormatError(f"{CHECKSUMS}: {name} must have 0..{MAX_FILE_BYTES} bytes, got {entry.bytes}")
+    return {name: (entry.bytes, entry.sha256) for name, entry in read.files.items()}
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    for directory, names, files in os.walk(folder):
+        for name in [*names, *files]:
+            path = Path(directory) / name
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise ModelFormatError(f"{name!a}: must be a plain file, got a link or a device")
+            if path.is_file():
+                yield path.relative_to(folder).as_posix()
+
+
+def check_content(name: str, data: bytes, size: int, digest: str) -> None:
+    """Refuse bytes that are not the listed ones; raises ``ModelFormatError``."""
+    if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+        raise ModelFormatError(f"{name}: must be the file that was written, got another content")
+
+
+def check_identity(manifest: ModelManifest, alias: str, version: int) -> None:
+    """Refuse a manifest of another alias or version; raises ``ModelFormatError``."""
+    if (manifest.alias, manifest.version) != (alias, version):
+        raise ModelFormatError(
+            f"{MANIFEST}: must be of {alias} version {version}, got {manifest.alias} version {manifest.version}"
+        )
+
+
+def _safe_name(name: str) -> str:
+    try:
+        return validate_id(name, "file name")
+    except InvalidInputError as error:
+        raise ModelFormatError(f"{REFERENCE_DIR}: {error}") from error
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Read one of a version's files; raises ``ModelFormatError`` where it is missing or a link."""
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise ModelFormatError(f"{name}: must be a plain file, got none")
+    return path.read_bytes()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file and its folders, durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Lend a folder beside ``target``, on its file system; gone at the end whatever happened, unless published."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def publish_folder(staging: Path, folder: Path, *, keep_existing: bool = False) -> None:
+    """Give the finished folder its name: the one step after which the version exists."""
+    staging.chmod(0o755)
+    try:
+        staging.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise
+        if not keep_existing:
+            raise ConflictError(f"a model version is immutable: {folder} exists") from error
+    _sync_directory(folder.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,172 @@
+"""Model versions in an object store: uploaded once, installed whole, verified at both ends.
+
+A version's files lie under ``models/<alias>/<version>/``; see :mod:`services.adapters.modelfolder` for what they are.
+``checksums.json`` is uploaded last: a version without it does not exist yet, so an upload that was cut off is invisible
+and may simply be repeated.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from services.adapters.modelfolder import (
+    CHECKSUMS,
+    CONTENT_TYPES,
+    MANIFEST,
+    MAX_FILE_BYTES,
+    check_content,
+    check_identity,
+    listed_files,
+    publish_folder,
+    read_file,
+    staging_folder,
+    verify_version,
+    write_file,
+)
+from services.adapters.ports import ObjectStore
+from services.core.errors import ConflictError, InvalidInputError, ModelFormatError, NotFoundError
+from services.core.manifest import ModelManifest, validate_alias
+
+
+class ModelStore:
+    """Model versions in an object store, under ``models/<alias>/<version>/``.
+
+    Args:
+        store: The bucket.
+        prefix: First part of every key.
+    """
+
+    def __init__(self, store: ObjectStore, prefix: str = "models") -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def upload(self, folder: Path) -> ModelManifest:
+        """Put a version into the store.
+
+        Uploading the same version again is allowed and does nothing; ``checksums.json`` goes last, so that a version
+        whose upload was cut off is not visible and can be uploaded again.
+
+        Args:
+            folder: The version; verified first.
+
+        Returns:
+            Its manifest.
+
+        Raises:
+            ModelFormatError: If the folder is damaged.
+            ConflictError: If the store holds another version of the same alias and number.
+            UnavailableError: If the store does not answer.
+        """
+        manifest = verify_version(folder)
+        checksums = read_file(folder, CHECKSUMS)
+        key = self._key(manifest.alias, manifest.version, CHECKSUMS)
+        if self._store.exists(key):
+            self._refuse_other(key, checksums, manifest)
+            return manifest
+        for name in listed_files(checksums):
+            self._store.put(
+                self._key(manifest.alias, manifest.version, name),
+                read_file(folder, name),
+                content_type=CONTENT_TYPES.get(Path(name).suffix, "application/octet-stream"),
+            )
+        try:
+            self._store.put_new(key, checksums, content_type="application/json")
+        except ConflictError:
+            self._refuse_other(key, checksums, manifest)
+        return manifest
+
+    def install(self, alias: str, version: int, root: Path) -> Path:
+        """Bring a version to the local disk, whole or not at all.
+
+        Args:
+            alias: Model alias.
+            version: Its number.
+            root: Folder of installed versions; the version goes to ``<root>/<alias>/<version>``.
+
+        Returns:
+            The version's folder. One that is there already and intact is kept; a damaged one is replaced.
+
+        Raises:
+            NotFoundError: If the store has no such version.
+            ModelFormatError: If what the store holds is not what was uploaded, or not this alias and version.
+            UnavailableError: If the store does not answer.
+        """
+        folder = root / validate_alias(alias) / str(_positive(version))
+        if folder.is_dir():
+            try:
+                return self._checked(folder, alias, version)
+            except ModelFormatError:
+                shutil.rmtree(folder)
+        checksums = self._get(alias, version, CHECKSUMS, MAX_FILE_BYTES)
+        with staging_folder(folder) as staging:
+            for name, (size, _) in listed_files(checksums).items():
+                write_file(staging / name, self._get(alias, version, name, size))
+            write_file(staging / CHECKSUMS, checksums)
+            self._checked(staging, alias, version)
+            publish_folder(staging, folder, keep_existing=True)
+        return folder
+
+    def versions(self, alias: str) -> tuple[int, ...]:
+        """List the complete versions of an alias, ascending."""
+        found = []
+        for stat in self._store.list(f"{self._prefix}/{validate_alias(alias)}/"):
+            parts = stat.key[len(self._prefix) + 1 :].split("/")
+            if len(parts) == 3 and parts[2] == CHECKSUMS and parts[1].isdecimal():
+                found.append(int(parts[1]))
+        return tuple(sorted(found))
+
+    def aliases(self) -> tuple[str, ...]:
+        """List the aliases that have a complete version, in order of their names."""
+        found = set()
+        for stat in self._store.list(f"{self._prefix}/"):
+            parts = stat.key[len(self._prefix) + 1 :].split("/")
+            if len(parts) == 3 and parts[2] == CHECKSUMS:
+                found.add(parts[0])
+        return tuple(sorted(found))
+
+    def manifest(self, alias: str, version: int) -> ModelManifest:
+        """Read a version's manifest from the store, checked against its checksums.
+
+        Raises:
+            NotFoundError: If the store has no such version.
+            ModelFormatError: If it is damaged.
+            UnavailableError: If the store does not answer.
+        """
+        listed = listed_files(self._get(alias, version, CHECKSUMS, MAX_FILE_BYTES))
+        size, digest = listed[MANIFEST]
+        data = self._get(alias, version, MANIFEST, size)
+        check_content(MANIFEST, data, size, digest)
+        manifest = ModelManifest.from_json(data)
+        check_identity(manifest, alias, version)
+        return manifest
+
+    def _checked(self, folder: Path, alias: str, version: int) -> Path:
+        check_identity(verify_version(folder), alias, version)
+        return folder
+
+    def _refuse_other(self, key: str, checksums: bytes, manifest: ModelManifest) -> None:
+        if self._store.get(key) != checksums:
+            raise ConflictError(
+                f"a model version is immutable: the store holds another {manifest.alias} version {manifest.version}"
+            )
+
+    def _get(self, alias: str, version: int, name: str, max_bytes: int) -> bytes:
+        key = self._key(alias, version, name)
+        try:
+            return self._store.get(key, max_bytes=max_bytes)
+        except NotFoundError as error:
+            if name == CHECKSUMS:
+                raise NotFoundError(f"the store must hold {alias} version {version}, got nothing complete") from error
+            raise ModelFormatError(f"{name}: is listed in {CHECKSUMS} but missing from the store") from error
+        except InvalidInputError as error:
+            raise ModelFormatError(f"{name}: must have the listed size, got more") from error
+
+    def _key(self, alias: str, version: int, name: str) -> str:
+        return f"{self._prefix}/{validate_alias(alias)}/{_positive(version)}/{name}"
+
+
+def _positive(version: int) -> int:
+    if version < 1:
+        raise InvalidInputError(f"version must be at least 1, got {version}")
+    return version
