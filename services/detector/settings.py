@@ -65,6 +65,9 @@ class DetectorSettings(ServiceSettings):
     inspect_timeout_s: float = Field(
         default=10.0, gt=0, le=300, description="Longest wait of a caller that names no deadline of its own."
     )
+    startup_wait_s: float = Field(
+        default=300.0, gt=0, le=3_600, description="Longest wait for Kafka at the start; then it ends and says why."
+    )
     models_poll_s: float = Field(default=0.3, gt=0, le=60, description="Time between looks at the models topic.")
     dead_letter_alarm_count: int = Field(
         default=20, ge=1, description="Dead letters within the window that raise the alarm."

@@ -1,0 +1,153 @@
+"""Wires the detector and runs it: ``python -m services.detector``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TypeVar
+
+from sightline.v1 import detector_service_pb2, detector_service_pb2_grpc
+
+from services.adapters.kafka import KafkaRecordConsumer, KafkaRecordWriter, KafkaTopicReader
+from services.adapters.modelregistry import ModelRegistry
+from services.adapters.modelstore import ModelStore
+from services.adapters.objectstore import S3ObjectStore
+from services.adapters.triton import TritonInferenceClient
+from services.core import topics
+from services.core.errors import SightlineError
+from services.detector.deployments import Deployments
+from services.detector.job import Deployment
+from services.detector.pipeline import DetectorPipeline
+from services.detector.servicer import DetectorServicer
+from services.detector.settings import DetectorSettings
+from services.runtime import metrics
+from services.runtime.consumer import ConsumerLoop, LoopTimes
+from services.runtime.grpc_server import GrpcServer
+from services.runtime.lifecycle import Health, Shutdown, main_guard
+from services.runtime.logging import configure_logging, get_logger
+from services.runtime.ops import OpsServer
+from services.runtime.retry import until_available
+from services.runtime.settings import load_settings, masked
+from services.runtime.tracing import configure_tracing
+
+LOG = get_logger(__name__)
+NAME = "detector"
+T = TypeVar("T")
+
+#: Longest wait of a write for room; short, since the pipeline tries again by itself and has other work.
+_WRITER_BLOCK_S = 0.5
+
+
+def main() -> None:
+    """Read the settings, start, run until SIGTERM, drain."""
+    settings = load_settings(DetectorSettings)
+    release = version("sightline")
+    configure_logging(NAME, release, settings.log_level)
+    configure_tracing(NAME, settings.tracing)
+    metrics.BUILD.info({"service": NAME, "version": release})
+    LOG.info("starting", extra={"settings": masked(settings)})
+    health, shutdown = Health(), Shutdown()
+    shutdown.install_signal_handlers()
+    ops = OpsServer(settings.ops, health)
+    ops.start()
+    LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
+    try:
+        with contextlib.ExitStack() as stack:
+            run(settings, health, shutdown, stack)
+    except SightlineError:
+        # Stopped while it waited for a dependency: nothing was taken, so there is nothing to finish.
+        if not shutdown.requested:
+            raise
+    finally:
+        ops.stop()
+    LOG.info("stopped")
+
+
+def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: contextlib.ExitStack) -> None:
+    """Build the adapters, read the models topic, consume.
+
+    Args:
+        settings: The detector's settings.
+        health: Told how it goes.
+        shutdown: Ends it.
+        stack: Takes what must be closed; it is closed in the reverse order.
+    """
+
+    def waiting_for(what: str, build: Callable[[], T]) -> T:
+        def turn() -> T:
+            health.turned()
+            return build()
+
+        return until_available(what, turn, shutdown=shutdown, deadline_s=settings.startup_wait_s)
+
+    kafka = settings.kafka.connection()
+    store = S3ObjectStore(settings.object_store.connection())
+    inference = TritonInferenceClient(settings.triton.url_list, shared_memory=settings.triton.shared_memory)
+    stack.callback(inference.close)
+    reader = waiting_for("the models topic", lambda: KafkaTopicReader(kafka, [topics.MODELS]))
+    models = ModelStore(store)
+    deployments = Deployments(
+        ModelRegistry(reader),
+        inference,
+        lambda alias, number: Deployment.of(models.manifest(alias, number)),
+        aliases=settings.aliases,
+        health=health,
+    )
+    stack.callback(deployments.close)
+    writer = KafkaRecordWriter(kafka, max_block_s=_WRITER_BLOCK_S)
+    stack.callback(_close_writer, writer)
+    pipeline = DetectorPipeline(
+        settings, deployments, inference, writer, store, health, tracing_on=settings.tracing.exporter != "none"
+    )
+    waiting_for("the models topic", deployments.load)
+    deployments.follow(shutdown, settings.models_poll_s)
+    pipeline.start()
+    stack.callback(pipeline.close)
+    server = _serve(settings, pipeline, health)
+    stack.callback(server.stop, settings.drain_s / 4)
+    consumer = waiting_for("the broker", lambda: KafkaRecordConsumer(kafka, settings.kafka.group or NAME))
+    loop = ConsumerLoop(
+        consumer,
+        pipeline,
+        topics=[topics.FRAMES],
+        health=health,
+        shutdown=shutdown,
+        times=LoopTimes(
+            commit_every_s=settings.commit_interval_ms / 1e3,
+            settle_on_revoke_s=settings.revoke_settle_s,
+            drain_s=settings.drain_s,
+            probe_propagation_s=settings.probe_propagation_s,
+        ),
+        max_records=settings.max_in_flight_frames,
+        on_lag=metrics.DETECTOR_LAG.set,
+        on_paused=lambda paused: metrics.DETECTOR_PAUSED.set(1 if paused else 0),
+    )
+    health.set_ready(True)
+    try:
+        loop.run()
+    finally:
+        # The models' follower ends by it, whatever ended the loop.
+        shutdown.request()
+
+
+def _serve(settings: DetectorSettings, pipeline: DetectorPipeline, health: Health) -> GrpcServer:
+    server = GrpcServer(settings.grpc, health)
+    name = detector_service_pb2.DESCRIPTOR.services_by_name["DetectorService"].full_name
+    servicer = DetectorServicer(
+        pipeline, max_waiting=settings.inspect_max_waiting, timeout_s=settings.inspect_timeout_s
+    )
+    server.add(detector_service_pb2_grpc.add_DetectorServiceServicer_to_server, servicer, name)
+    server.start()
+    LOG.info("DetectorService at port %s", server.port, extra={"grpc_port": server.port})
+    return server
+
+
+def _close_writer(writer: KafkaRecordWriter) -> None:
+    # What is not acknowledged was not committed either, and is written again by whoever reads it next.
+    with contextlib.suppress(SightlineError):
+        writer.close(1.0)
+
+
+if __name__ == "__main__":
+    main_guard(main)
