@@ -126,7 +126,13 @@ class LocalStore:
             "-master.telemetry=false",
             f"-master.volumeSizeLimitMB={self._volume_size_mb}",
         ]
-        env = {**os.environ, "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        env = {
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            # Go collects only when its heap has doubled; from here on it works harder to stay small.
+            "GOMEMLIMIT": "512MiB",
+        }
         child = ChildProcess("object store", argv, log_path=self._log_path, env=env, cwd=self._directory)
         child.start()
         return child

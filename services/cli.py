@@ -1,0 +1,349 @@
+"""The ``sightline`` command: one subcommand per service, and what a person does by hand.
+
+Everything heavy is imported by the subcommand that needs it, so that ``--help`` answers at once and the images of
+ingest and dashboard carry no model code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import getpass
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.core.errors import SettingsError, SightlineError
+
+if TYPE_CHECKING:
+    from services.adapters.connection import KafkaConnection
+    from services.adapters.modelregistry import ModelRegistry
+    from services.adapters.modelstore import ModelStore
+    from services.core.types import AliasState
+    from services.local.linefile import CommandSettings
+
+app = typer.Typer(
+    help="Visual inspection of production lines: images in, verdicts out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+topics_app = typer.Typer(help="The topics that the services speak through.", no_args_is_help=True)
+models_app = typer.Typer(help="Model versions, and which one of them decides.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics", rich_help_panel="By hand")
+app.add_typer(models_app, name="models", rich_help_panel="By hand")
+
+_OUT = Console()
+_ERR = Console(stderr=True)
+
+Alias = Annotated[str, typer.Option(help="Name that a product's models go by.")]
+Note = Annotated[str, typer.Option(help="Why, for the record.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command; errors of the domain become one clear line and an exit code.
+
+    Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted.
+    """
+    try:
+        app()
+    except SettingsError as error:
+        _ERR.print(f"sightline: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except SightlineError as error:
+        _ERR.print(f"sightline: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# ---- services
+
+
+def _serve(name: str) -> None:
+    """Run a service in this process; it configures itself from the environment."""
+    importlib.import_module(f"services.{name}.__main__").main()
+
+
+@app.command(rich_help_panel="Services")
+def ingest() -> None:
+    """Read cameras, folders and videos and publish their frames."""
+    _serve("ingest")
+
+
+@app.command(rich_help_panel="Services")
+def detector() -> None:
+    """Score frames on Triton and publish verdicts and cases."""
+    _serve("detector")
+
+
+@app.command(rich_help_panel="Services")
+def serving() -> None:
+    """Keep the right model versions loaded in the Triton beside it."""
+    _serve("serving")
+
+
+@app.command(rich_help_panel="Services")
+def dashboard() -> None:
+    """Serve the page for the people at the line."""
+    _serve("dashboard")
+
+
+# ---- a line on this machine
+
+
+@app.command(rich_help_panel="On this machine")
+def run(
+    data: Annotated[Path, typer.Option(help="Folder for everything that the line keeps.")] = Path(".sightline"),
+    cameras: Annotated[
+        Path | None, typer.Option(help="Settings of ingest (YAML) instead of the simulated cameras.", exists=True)
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the page; the next free one if it is taken.")] = 8080,
+    keep_hours: Annotated[float, typer.Option(min=0.1, help="How long images of frames are kept.")] = 2.0,
+    fresh: Annotated[bool, typer.Option(help="Begin with an empty data folder.")] = False,
+) -> None:
+    """Start a whole line on this machine, with its page, until Ctrl-C."""
+    from services.local.runner import RunOptions, run_line
+
+    raise typer.Exit(run_line(RunOptions(data, cameras, port, keep_hours, fresh)))
+
+
+@app.command(rich_help_panel="On this machine")
+def smoke(
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames to send; with --source at most this many files.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Send each file of this folder once instead of simulated parts.", exists=True, file_okay=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the data and the logs.")] = False,
+    timeout_s: Annotated[float, typer.Option(min=1, help="Longest time without any progress.")] = 120.0,
+) -> None:
+    """Start a line of its own, send frames, wait for every verdict, count, stop.
+
+    Exits with 0 only when no frame was lost or doubled.
+    """
+    from services.local.smoke import SmokeOptions, run_smoke
+
+    raise typer.Exit(run_smoke(SmokeOptions(frames, source, as_json, keep, timeout_s)))
+
+
+# ---- topics
+
+
+@topics_app.command("create")
+def topics_create(
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of the topics that scale.")] = 4,
+    retention_hours: Annotated[float, typer.Option(min=0.1, help="How long events are kept.")] = 24.0,
+    max_message_bytes: Annotated[int, typer.Option(min=1_000_000, help="Largest record.")] = 30_000_000,
+    replication_factor: Annotated[int, typer.Option(help="Copies of each record; -1 = the broker's default.")] = -1,
+) -> None:
+    """Create the topics that do not exist; those that do stay as they are."""
+    from services.adapters.kafka_topics import ensure_topics, standard_topics
+
+    wanted = standard_topics(
+        partitions=partitions,
+        retention_hours=retention_hours,
+        max_message_bytes=max_message_bytes,
+        replication_factor=replication_factor,
+    )
+    created = ensure_topics(_kafka(), wanted)
+    for spec in wanted:
+        _OUT.print(f"{'created' if spec.name in created else 'exists '}  {spec.name}", highlight=False)
+
+
+@topics_app.command("list")
+def topics_list(as_json: Json = False) -> None:
+    """Show which topics exist, and how many partitions they have."""
+    from services.adapters.kafka_topics import describe_topics
+
+    found = describe_topics(_kafka())
+    if as_json:
+        _OUT.print_json(json.dumps(found))
+        return
+    table = Table("topic", "partitions", box=None)
+    for name, partitions in sorted(found.items()):
+        table.add_row(name, str(partitions))
+    _OUT.print(table)
+
+
+# ---- models
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """Show every alias with its versions and their roles."""
+    with _registry() as registry, _model_store() as store:
+        rows = [_describe(state) for _, state in sorted(registry.states.items())]
+        for row in rows:
+            row["stored_versions"] = sorted(store.versions(row["alias"]))
+    if as_json:
+        _OUT.print_json(json.dumps(rows))
+        return
+    table = Table("alias", "live", "previous", "shadow", "candidates", "stored", "last change", box=None)
+    for row in rows:
+        numbers = [str(row[name] or "-") for name in ("live_version", "previous_version", "shadow_version")]
+        lists = [", ".join(map(str, row[name])) or "-" for name in ("candidate_versions", "stored_versions")]
+        table.add_row(row["alias"], *numbers, *lists, f"{row['action']} by {row['actor']}, {row['at']}")
+    _OUT.print(table if rows else "no aliases yet: sightline models add PATH")
+
+
+@models_app.command("show")
+def models_show(
+    version: Annotated[int, typer.Argument(min=1, help="Number of the version.")],
+    alias: Alias = "default",
+    as_json: Json = False,
+) -> None:
+    """Show what one version is: how it was made, where it cuts, what it was measured at."""
+    with _model_store() as store:
+        manifest = store.manifest(alias, version)
+    if as_json:
+        _OUT.print_json(manifest.to_json().decode())
+        return
+    table = Table(box=None, show_header=False)
+    point, calibration = manifest.operating_point, manifest.calibration
+    table.add_row("model", f"{manifest.architecture}, {manifest.alias} version {manifest.version}")
+    table.add_row("classes", ", ".join(manifest.classes))
+    table.add_row("threshold", f"{point.threshold:.4f}, unsure from {point.review_low:.4f} to {point.review_high:.4f}")
+    table.add_row("chosen for", f"{calibration.rule.value} at most {calibration.target:.3%}")
+    table.add_row("made from", manifest.lineage.description or manifest.lineage.source)
+    for name, metric in sorted(manifest.metrics.items()):
+        table.add_row(name, f"{metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f}, {metric.n} parts)")
+    _OUT.print(table)
+
+
+@models_app.command("add")
+def models_add(
+    path: Annotated[Path, typer.Argument(help="Folder of a model version.", exists=True, file_okay=False)],
+    promote: Annotated[bool, typer.Option(help="Let it decide at once.")] = False,
+    note: Note = "",
+) -> None:
+    """Store a model version and make it a candidate of its alias."""
+    from services.core import alias as transitions
+
+    with _model_store() as store, _registry() as registry:
+        manifest = store.upload(path)
+        who, at_ns = _actor(), time.time_ns()
+        state = registry.change(
+            manifest.alias,
+            lambda now: transitions.add(now, manifest.version, actor=who, at_ns=at_ns, note=note),
+        )
+        if promote:
+            state = registry.change(
+                manifest.alias,
+                lambda now: transitions.promote(now, manifest.version, actor=who, at_ns=time.time_ns(), note=note),
+            )
+    _say(state)
+
+
+@models_app.command("promote")
+def models_promote(
+    version: Annotated[int, typer.Argument(min=1, help="Number of the version.")],
+    alias: Alias = "default",
+    note: Note = "",
+) -> None:
+    """Let a version decide; the one that decided becomes the previous one."""
+    from services.core import alias as transitions
+
+    with _registry() as registry:
+        state = registry.change(
+            alias, lambda now: transitions.promote(now, version, actor=_actor(), at_ns=time.time_ns(), note=note)
+        )
+    _say(state)
+
+
+@models_app.command("rollback")
+def models_rollback(alias: Alias = "default", note: Note = "") -> None:
+    """Let the previous version decide again; a second time undoes it."""
+    from services.core import alias as transitions
+
+    with _registry() as registry:
+        state = registry.change(
+            alias, lambda now: transitions.roll_back(now, actor=_actor(), at_ns=time.time_ns(), note=note)
+        )
+    _say(state)
+
+
+@app.command("version", rich_help_panel="By hand")
+def version() -> None:
+    """Print the version."""
+    _OUT.print(package_version("sightline"), highlight=False)
+
+
+# ---- what the commands above share
+
+
+def _settings() -> CommandSettings:
+    """Broker and object store: from the environment, else of the line that runs on this machine."""
+    from services.local.linefile import CommandSettings, use_running_line
+    from services.runtime.settings import load_settings
+
+    use_running_line()
+    return load_settings(CommandSettings)
+
+
+def _kafka() -> KafkaConnection:
+    return _settings().kafka.connection()
+
+
+@contextmanager
+def _model_store() -> Iterator[ModelStore]:
+    from services.adapters.modelstore import ModelStore
+    from services.adapters.objectstore import S3ObjectStore
+
+    yield ModelStore(S3ObjectStore(_settings().object_store.connection()))
+
+
+@contextmanager
+def _registry() -> Iterator[ModelRegistry]:
+    from services.adapters.kafka import KafkaRecordWriter, KafkaTopicReader
+    from services.adapters.modelregistry import ModelRegistry
+    from services.core.topics import MODELS
+
+    connection = _kafka()
+    writer = KafkaRecordWriter(connection)
+    registry = ModelRegistry(KafkaTopicReader(connection, [MODELS]), writer)
+    try:
+        registry.read_all()
+        yield registry
+    finally:
+        registry.close()
+        writer.close(10)
+
+
+def _actor() -> str:
+    return os.environ.get("SIGHTLINE_ACTOR") or getpass.getuser()
+
+
+def _describe(state: AliasState) -> dict[str, Any]:
+    at = datetime.datetime.fromtimestamp(state.at_ns / 1e9, tz=datetime.UTC)
+    return {
+        **{field.name: getattr(state, field.name) for field in dataclasses.fields(state)},
+        "action": state.action.value,
+        "at": at.isoformat(timespec="seconds"),
+    }
+
+
+def _say(state: AliasState) -> None:
+    live = f"version {state.live_version} decides" if state.live_version else "no version decides yet"
+    _OUT.print(f"{state.alias}: {live} (revision {state.revision})", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

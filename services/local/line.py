@@ -1,0 +1,224 @@
+"""A whole line on one machine: servers, services and a model, started in parallel and stopped in order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from services.core.errors import SightlineError, UnavailableError
+from services.local.member import Member, metric_total
+from services.local.model import CancelledError, ProgressReport, StarterModel, cache_directory, ensure_live_model
+from services.local.process import LOOPBACK, free_port, tail
+from services.local.servers import Servers
+
+#: The order in which work stops flowing: who takes it in first, who tells of it last.
+STOP_ORDER = ("ingest", "detector", "serving", "dashboard")
+_READY_TIMEOUT_S = 180.0
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LinePlan:
+    """What a line is made of.
+
+    Attributes:
+        data: Folder for everything that it keeps.
+        ingest_config: YAML settings of ingest: which cameras there are.
+        engine: How the broker keeps records; see ``services.local.servers``.
+        page_port: Port of the page; ``None`` leaves the dashboard out.
+        settings: Further settings by service, without the prefix; they win.
+    """
+
+    data: Path
+    ingest_config: Path
+    engine: Literal["memory", "durable"]
+    page_port: int | None = None
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Line:
+    """Starts, watches and stops the parts of one line.
+
+    Args:
+        plan: What it is made of.
+        report: Told of each part that is up, with its name and the seconds it took.
+        model_report: Told of the progress of the starter model's fit.
+        cancelled: Asked while it waits; True ends a start with an error.
+    """
+
+    def __init__(
+        self,
+        plan: LinePlan,
+        *,
+        report: Callable[[str, float], None] = lambda _name, _seconds: None,
+        model_report: ProgressReport = lambda _share, _what: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._plan = plan
+        self._report = report
+        self._cancelled = cancelled
+        self.logs = plan.data / "logs"
+        self.servers = Servers(plan.data, engine=plan.engine)
+        self.members: dict[str, Member] = {}
+        self.timings_s: dict[str, float] = {}
+        self._starter = StarterModel(
+            cache_directory(), log_path=self.logs / "starter.log", report=model_report, cancelled=cancelled
+        )
+
+    # ---- start
+
+    def start(self) -> None:
+        """Start everything but ingest; returns when a frame would get its verdict.
+
+        Raises:
+            SightlineError: When a part does not come up; what was started goes with :meth:`stop`.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            # A data folder without a store needs the starter model: fit it while the servers come up.
+            fit = None if (self._plan.data / "store").exists() else pool.submit(self._starter.folder)
+            self.servers.start()
+            for name, seconds in self.servers.timings_s.items():
+                self._note(name, seconds)
+            if fit is not None:
+                with self._timed("starter model"):
+                    fit.result()
+        # Services wait for what they need by themselves: their imports and the model's way here overlap.
+        self._make_members()
+        for name in ("serving", "detector", "dashboard"):
+            if name in self.members:
+                self.members[name].start()
+        with self._timed("model"):
+            ensure_live_model(self.servers.kafka, self.servers.objects, self._starter)
+        for name in ("serving", "dashboard", "detector"):
+            if name in self.members:
+                with self._timed(name):
+                    self._wait_ready(self.members[name])
+
+    def start_ingest(self) -> None:
+        """Let the frames flow."""
+        with self._timed("ingest"):
+            self.members["ingest"].start()
+            self._wait_ready(self.members["ingest"])
+
+    def _make_members(self) -> None:
+        common = self.servers.settings()
+        services: dict[str, dict[str, str]] = {
+            "ingest": {
+                "CONFIG": str(self._plan.ingest_config.resolve()),
+                "GRPC__PORT": str(free_port()),
+                "SPOOL__DIRECTORY": str((self._plan.data / "spool").resolve()),
+            },
+            "detector": {"GRPC__PORT": str(free_port())},
+            "serving": {
+                "REPOSITORY__DIRECTORY": str(self.servers.repository.resolve()),
+                "GRPC__PORT": str(free_port()),
+            },
+        }
+        if self._plan.page_port is not None:
+            services["dashboard"] = {"WEB__HOST": LOOPBACK, "WEB__PORT": str(self._plan.page_port)}
+        for name, own in services.items():
+            more = self._plan.settings.get(name, {})
+            self.members[name] = Member(name, {**common, **own, **more}, logs=self.logs)
+        if "dashboard" in services:
+            urls = {name: member.ready_url for name, member in self.members.items() if name != "dashboard"}
+            if self.servers.triton is not None:
+                urls["triton"] = f"http://{self.servers.triton.http_url}/v2/health/ready"
+            settings = {**common, **services["dashboard"], "COMPONENTS__URLS": json.dumps(urls)}
+            more = self._plan.settings.get("dashboard", {})
+            self.members["dashboard"] = Member("dashboard", {**settings, **more}, logs=self.logs)
+
+    def _wait_ready(self, member: Member) -> None:
+        end_s = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < end_s:
+            if self._cancelled():
+                raise CancelledError(f"the start was cancelled while it waited for {member.name}")
+            if member.ready():
+                return
+            if not member.process.alive:
+                raise UnavailableError(
+                    f"{member.name} must keep running, it ended ({member.process.returncode}):\n"
+                    f"{tail(member.process.log_path)}"
+                )
+            time.sleep(_POLL_S)
+        raise UnavailableError(
+            f"{member.name} must be ready within {_READY_TIMEOUT_S:.0f} s, it waits for {member.waiting_for()}:\n"
+            f"{tail(member.process.log_path)}"
+        )
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        since_s = time.monotonic()
+        yield
+        self._note(name, time.monotonic() - since_s)
+
+    def _note(self, name: str, seconds: float) -> None:
+        self.timings_s[name] = seconds
+        self._report(name, seconds)
+
+    # ---- while it runs
+
+    @property
+    def page_url(self) -> str:
+        """Address of the page; empty without one."""
+        port = self._plan.page_port
+        return f"http://{LOOPBACK}:{port}" if port is not None else ""
+
+    def verdicts(self) -> int:
+        """Verdicts acknowledged since the detector started."""
+        return int(metric_total(self.members["detector"].metrics(), "sightline_detector_verdicts_total"))
+
+    def watch(self) -> list[str]:
+        """Look after everything once; tells what happened, a line each."""
+        happened = []
+        try:
+            revived = self.servers.revive()
+            happened += [f"{name} had died and is up again" for name in revived]
+            if "broker" in revived and self._plan.engine == "memory":
+                happened.append(self._begin_anew())
+        except SightlineError as error:
+            happened.append(str(error).splitlines()[0])
+        for member in self.members.values():
+            restart = member.watch()
+            if restart is not None:
+                happened.append(
+                    f"{restart.name} ended ({restart.returncode}) and starts again in {restart.again_in_s:.1f} s; "
+                    f"its log: {restart.log_path}"
+                )
+        return happened
+
+    def _begin_anew(self) -> str:
+        """Bring the line back after the broker lost every record: places in topics that services remember are void."""
+        for member in self.members.values():
+            member.process.kill()
+        ensure_live_model(self.servers.kafka, self.servers.objects, self._starter)
+        for member in self.members.values():
+            member.start()
+        return "the broker keeps records in memory and has lost them: every service starts anew"
+
+    # ---- stop
+
+    def stop(self, report: Callable[[str, bool], None] = lambda _name, _drained: None) -> bool:
+        """Stop in the order in which frames flow, so that what is under way still gets its verdict; idempotent.
+
+        Args:
+            report: Told of each service that has stopped, with whether it drained by itself.
+
+        Returns:
+            Whether every service drained.
+        """
+        drained = True
+        for name in STOP_ORDER:
+            member = self.members.get(name)
+            if member is None or not member.process.alive:
+                continue
+            gracefully = member.stop() and member.process.returncode == 0
+            drained &= gracefully
+            report(name, gracefully)
+        self.servers.stop()
+        return drained

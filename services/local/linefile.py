@@ -1,0 +1,55 @@
+"""The note that a running line leaves, so that commands in another terminal find its servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from services.runtime.settings import KafkaSettings, ObjectStoreSettings, ServiceSettings
+
+DEFAULT_DATA = Path(".sightline")
+_NAME = "line.yaml"
+
+
+class CommandSettings(ServiceSettings):
+    """What the commands that a person gives by hand need."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    object_store: ObjectStoreSettings = ObjectStoreSettings()
+
+
+def write_line_file(data: Path, settings: Mapping[str, str]) -> Path:
+    """Write how to reach a line's servers, readable by its owner alone.
+
+    Args:
+        data: The line's data folder.
+        settings: By name without the prefix, for example ``KAFKA__BOOTSTRAP_SERVERS``.
+
+    Returns:
+        A file that ``SIGHTLINE_CONFIG`` may name.
+    """
+    nested: dict[str, dict[str, str]] = {}
+    for name, value in settings.items():
+        group, _, field = name.lower().partition("__")
+        nested.setdefault(group, {})[field] = value
+    path = data / _NAME
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        yaml.safe_dump(nested, file)
+    return path
+
+
+def remove_line_file(data: Path) -> None:
+    """The line is over."""
+    (data / _NAME).unlink(missing_ok=True)
+
+
+def use_running_line(folder: Path = DEFAULT_DATA) -> None:
+    """Take the servers of the line that runs here, unless something else was said in the environment."""
+    path = folder / _NAME
+    said = {"SIGHTLINE_CONFIG", "SIGHTLINE_KAFKA__BOOTSTRAP_SERVERS", "SIGHTLINE_OBJECT_STORE__ENDPOINT"}
+    if path.is_file() and not said & set(os.environ):
+        os.environ["SIGHTLINE_CONFIG"] = str(path)
