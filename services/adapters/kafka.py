@@ -15,8 +15,9 @@ from concurrent.futures import Future
 from typing import Any
 
 import kafka
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, errors
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.future import Future as KafkaFuture
 from kafka.structs import OffsetAndMetadata
 
 from services.adapters.connection import KafkaConnection
@@ -256,17 +257,50 @@ def _close_quietly(producer: KafkaProducer) -> None:
         producer.close(timeout=0)
 
 
-class _Listener(ConsumerRebalanceListener):
-    def __init__(self, listener: RebalanceListener) -> None:
+class _Listener(AsyncConsumerRebalanceListener):
+    """Runs our listener where it may commit.
+
+    kafka-python calls listeners on its network thread, where a commit would wait for itself. A thread of its own runs
+    ours while the network thread goes on with heartbeats, and the consumer's thread waits in ``poll`` meanwhile, so
+    that nothing runs beside it.
+    """
+
+    def __init__(self, listener: RebalanceListener, wake: Callable[[Callable[[], object]], object]) -> None:
         self._listener = listener
+        self._wake = wake
+        self.failure: BaseException | None = None
+        #: Still ours to commit, for as long as the listener is told of them.
+        self.leaving: frozenset[Any] = frozenset()
 
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        if revoked:
-            self._listener.on_revoked([_ours(partition) for partition in sorted(revoked)])
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        self.leaving = frozenset(revoked)
+        try:
+            await self._run(self._listener.on_revoked, self.leaving)
+        finally:
+            self.leaving = frozenset()
 
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        if assigned:
-            self._listener.on_assigned([_ours(partition) for partition in sorted(assigned)])
+    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        await self._run(self._listener.on_revoked, lost)
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        await self._run(self._listener.on_assigned, assigned)
+
+    async def _run(self, call: Callable[[Sequence[TopicPartition]], None], partitions: Iterable[Any]) -> None:
+        listed = [_ours(partition) for partition in sorted(partitions)]
+        if not listed:
+            return
+        done = KafkaFuture()
+
+        def work() -> None:
+            try:
+                call(listed)
+            except BaseException as error:  # noqa: BLE001 - carried to the consumer's thread and raised there
+                self.failure = error
+            with contextlib.suppress(RuntimeError):
+                self._wake(lambda: done.success(None))
+
+        threading.Thread(target=work, name="kafka-rebalance", daemon=True).start()
+        await done
 
 
 class _Reading:
@@ -342,10 +376,22 @@ class KafkaRecordConsumer(_Reading):
             partition_assignment_strategy=(CooperativeStickyAssignor,),
         )
         self._group = group
+        self._listener: _Listener | None = None
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         """Join the group for these topics with the polls that follow."""
-        self._client.subscribe(topics=list(topics), listener=_Listener(listener))
+        # Its only door for a call from another thread.
+        wake = self._client._net.call_soon_threadsafe  # noqa: SLF001
+        self._listener = _Listener(listener, wake)
+        self._client.subscribe(topics=list(topics), listener=self._listener)
+
+    def poll(self, *, max_records: int, timeout_s: float) -> list[Record]:
+        """Fetch what is there; what the rebalance listener raised comes out here."""
+        records = super().poll(max_records=max_records, timeout_s=timeout_s)
+        if self._listener is not None and self._listener.failure is not None:
+            failure, self._listener.failure = self._listener.failure, None
+            raise failure
+        return records
 
     def assignment(self) -> frozenset[TopicPartition]:
         """Partitions that are ours now."""
@@ -380,7 +426,8 @@ class KafkaRecordConsumer(_Reading):
         """
         if not offsets:
             return
-        self._mine(offsets)
+        leaving = self._listener.leaving if self._listener is not None else ()
+        self._mine(partition for partition in offsets if _theirs(partition) not in leaving)
         wanted = {_theirs(partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
         self._try(
             f"commit for {self._group}",
