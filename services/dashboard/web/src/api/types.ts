@@ -1,0 +1,140 @@
+// What the dashboard's server sends; services/dashboard/views.py says the same in Python.
+
+export type Verdict = "pass" | "fail" | "review";
+export type Reason = "score" | "unsure" | "unreadable_image" | "deadline_missed";
+
+export interface Inspection {
+  frame_id: string;
+  part_id: string;
+  line_id: string;
+  camera_id: string;
+  product: string;
+  sequence: number;
+  captured_at_ms: number;
+  decided_at_ms: number;
+  verdict: Verdict;
+  reason: Reason;
+  /** Anomaly score, higher is worse; null where no model saw the picture. */
+  score: number | null;
+  threshold: number | null;
+  review_low: number | null;
+  review_high: number | null;
+  alias: string;
+  /** 0 where no model saw the picture. */
+  model_version: number;
+  defect_class: string;
+  /** 0 = no deadline. */
+  cycle_time_ms: number;
+  in_time: boolean;
+  total_ms: number | null;
+  detail: string;
+}
+
+/** Over the last five minutes, apart from `seen` (since the start) and `frames_per_s` (last ten seconds). */
+export interface Figures {
+  seen: number;
+  passed: number;
+  failed: number;
+  reviewed: number;
+  late: number;
+  frames_per_s: number;
+  p50_ms: number | null;
+  p95_ms: number | null;
+  p99_ms: number | null;
+}
+
+/** Start in seconds since the epoch, then the verdicts of `point_s` seconds: pass, fail, review. */
+export type Point = [startS: number, passed: number, failed: number, reviewed: number];
+
+export interface CameraState {
+  camera_id: string;
+  figures: Figures;
+  /** Newest first. */
+  latest: Inspection[];
+  /** Newest FAIL and REVIEW first. */
+  flagged: Inspection[];
+}
+
+export interface LineState {
+  line_id: string;
+  figures: Figures;
+  series: Point[];
+  cameras: CameraState[];
+}
+
+export type ComponentState = "up" | "not_ready" | "down" | "unknown";
+
+export interface Component {
+  name: string;
+  state: ComponentState;
+  detail: string;
+  since_ms: number;
+  /** 0 = never asked. */
+  checked_at_ms: number;
+}
+
+export interface Wall {
+  at_ms: number;
+  epoch: string;
+  revision: number;
+  window_s: number;
+  point_s: number;
+  stale_s: number;
+  figures: Figures;
+  series: Point[];
+  lines: LineState[];
+  components: Component[];
+}
+
+export interface Batch {
+  at_ms: number;
+  verdicts: Inspection[];
+}
+
+export interface Stats {
+  at_ms: number;
+  figures: Figures;
+  series: Point[];
+  lines: {
+    line_id: string;
+    figures: Figures;
+    series: Point[];
+    cameras: { camera_id: string; figures: Figures }[];
+  }[];
+  components: Component[];
+}
+
+export interface StageTimings {
+  queue_ms: number | null;
+  fetch_ms: number | null;
+  decode_ms: number | null;
+  infer_ms: number | null;
+  total_ms: number | null;
+}
+
+export type Place =
+  | { kind: "object"; bucket: string; key: string; size_bytes: number; sha256: string }
+  | { kind: "record"; topic: string; partition: number; offset: number }
+  | { kind: "none" };
+
+export interface Part {
+  inspection: Inspection;
+  uncertainty: number | null;
+  timings: StageTimings;
+  place: Place;
+  trace_id: string;
+  /** Other verdicts on the same frame, newest first. */
+  earlier: Inspection[];
+  /** The other frames of the same part. */
+  views: Inspection[];
+  previous_frame_id: string | null;
+  next_frame_id: string | null;
+  /** Frames of the same camera around this one, oldest first, itself included. */
+  neighbours: Inspection[];
+}
+
+export interface Problem {
+  /** Stable token, for example `image_expired`. */
+  reason: string;
+  message: string;
+}

@@ -1,0 +1,73 @@
+import { Component, useEffect, useRef, type ReactNode } from "react";
+import { Link, Route, Routes, useLocation } from "react-router";
+import styles from "./app.module.css";
+import { AppHeader } from "./components/AppHeader";
+import { ButtonLook } from "./components/Button";
+import { Message } from "./components/Message";
+import { useI18n } from "./i18n";
+import { PartPage } from "./pages/part/PartPage";
+import { WallPage } from "./pages/wall/WallPage";
+
+export function App() {
+  const { t } = useI18n();
+  const main = useRef<HTMLElement>(null);
+  const { pathname } = useLocation();
+  const first = useRef(pathname);
+  useEffect(() => {
+    // A reader of the screen starts at the new page, not where the old one was left; not on the first load.
+    if (first.current === pathname) return;
+    first.current = "";
+    main.current?.focus({ preventScroll: true });
+  }, [pathname]);
+  return (
+    <>
+      <a className={styles["skip"]} href="#main">
+        {t("app.skip")}
+      </a>
+      <AppHeader />
+      <main id="main" ref={main} tabIndex={-1} className={styles["main"]}>
+        <Boundary key={pathname} fallback={<Crashed />}>
+          <Routes>
+            <Route path="/" element={<WallPage />} />
+            <Route path="/parts/:frameId" element={<PartPage />} />
+            <Route path="*" element={<NotFound />} />
+          </Routes>
+        </Boundary>
+      </main>
+    </>
+  );
+}
+
+function NotFound() {
+  const { t } = useI18n();
+  return (
+    <Message title={t("app.not_found.title")} text={t("app.not_found.text")}>
+      <Link className={ButtonLook} to="/">
+        {t("app.to_wall")}
+      </Link>
+    </Message>
+  );
+}
+
+function Crashed() {
+  const { t } = useI18n();
+  return (
+    <Message title={t("app.crashed.title")} text={t("app.crashed.text")}>
+      <button type="button" className={ButtonLook} onClick={() => location.reload()}>
+        {t("app.reload")}
+      </button>
+    </Message>
+  );
+}
+
+class Boundary extends Component<{ children: ReactNode; fallback: ReactNode }, { crashed: boolean }> {
+  override state = { crashed: false };
+
+  static getDerivedStateFromError() {
+    return { crashed: true };
+  }
+
+  override render() {
+    return this.state.crashed ? this.props.fallback : this.props.children;
+  }
+}

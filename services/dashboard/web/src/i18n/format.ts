@@ -1,0 +1,60 @@
+/** Numbers and times as people in one language read them. */
+export interface Formats {
+  count: (value: number) => string;
+  rate: (value: number) => string;
+  percent: (share: number) => string;
+  score: (value: number) => string;
+  milliseconds: (value: number) => string;
+  bytes: (value: number) => string;
+  /** How long ago, coarse: `12 s`, `3 min`, `5 h`. */
+  age: (seconds: number) => string;
+  clock: (atMs: number) => string;
+  /** Hours and minutes today, with the date on another day. */
+  since: (atMs: number) => string;
+  stamp: (atMs: number) => string;
+}
+
+export function makeFormats(locale: string): Formats {
+  const number = (options: Intl.NumberFormatOptions) => new Intl.NumberFormat(locale, options);
+  const whole = number({ maximumFractionDigits: 0 });
+  const oneDigit = number({ minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  const percentFine = number({ style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  const percentWhole = number({ style: "percent", maximumFractionDigits: 0 });
+  const score = number({ minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  const scoreFine = number({ maximumSignificantDigits: 2 });
+  const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const minute = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+  const dayAndMinute = new Intl.DateTimeFormat(locale, {
+    month: "short",
+    day: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+  });
+  const stamp = new Intl.DateTimeFormat(locale, {
+    dateStyle: "medium",
+    timeStyle: "medium",
+  });
+  return {
+    count: (value) => whole.format(value),
+    rate: (value) => (value >= 100 ? whole : oneDigit).format(value),
+    percent: (share) => (share === 0 || share >= 0.9995 ? percentWhole : percentFine).format(share),
+    score: (value) => (value > 0 && value < 0.005 ? scoreFine : score).format(value),
+    milliseconds: (value) => {
+      if (value >= 10_000) return `${whole.format(value / 1000)} s`;
+      if (value >= 1_000) return `${oneDigit.format(value / 1000)} s`;
+      return `${(value < 10 ? oneDigit : whole).format(value)} ms`;
+    },
+    bytes: (value) => (value >= 1e6 ? `${oneDigit.format(value / 1e6)} MB` : `${whole.format(Math.ceil(value / 1e3))} kB`),
+    age: (seconds) => {
+      if (seconds < 90) return `${whole.format(Math.max(0, Math.floor(seconds)))} s`;
+      if (seconds < 5_400) return `${whole.format(Math.round(seconds / 60))} min`;
+      return `${whole.format(Math.round(seconds / 3600))} h`;
+    },
+    clock: (atMs) => clock.format(atMs),
+    since: (atMs) => {
+      const today = new Date().toDateString() === new Date(atMs).toDateString();
+      return (today ? minute : dayAndMinute).format(atMs);
+    },
+    stamp: (atMs) => `${stamp.format(atMs)} · ${String(Math.floor(atMs % 1000)).padStart(3, "0")} ms`,
+  };
+}

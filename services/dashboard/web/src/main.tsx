@@ -1,0 +1,23 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { BrowserRouter } from "react-router";
+import { App } from "./app";
+import { I18nProvider } from "./i18n";
+import { LiveProvider } from "./live/hooks";
+import "./theme/tokens.css";
+import "./theme/base.css";
+
+const root = document.getElementById("root");
+if (!root) throw new Error("index.html must hold #root");
+
+createRoot(root).render(
+  <StrictMode>
+    <I18nProvider>
+      <LiveProvider>
+        <BrowserRouter>
+          <App />
+        </BrowserRouter>
+      </LiveProvider>
+    </I18nProvider>
+  </StrictMode>,
+);

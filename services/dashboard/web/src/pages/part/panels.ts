@@ -1,0 +1,24 @@
+import type { ComponentType } from "react";
+import type { Part } from "../../api/types";
+import { FactsPanel } from "./FactsPanel";
+import { HistoryPanel } from "./HistoryPanel";
+import { PlacePanel } from "./PlacePanel";
+import { TimingsPanel } from "./TimingsPanel";
+import { VerdictPanel } from "./VerdictPanel";
+import { ViewsPanel } from "./ViewsPanel";
+
+interface PanelEntry {
+  id: string;
+  /** Draws nothing when it has nothing to say of the part. */
+  Panel: ComponentType<{ part: Part }>;
+}
+
+/** What stands beside the picture, in this order. A new kind of knowledge about a part is one more entry. */
+export const PANELS: PanelEntry[] = [
+  { id: "verdict", Panel: VerdictPanel },
+  { id: "views", Panel: ViewsPanel },
+  { id: "timings", Panel: TimingsPanel },
+  { id: "history", Panel: HistoryPanel },
+  { id: "facts", Panel: FactsPanel },
+  { id: "place", Panel: PlacePanel },
+];

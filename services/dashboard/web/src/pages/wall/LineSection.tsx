@@ -1,0 +1,37 @@
+import type { LineState } from "../../api/types";
+import { useI18n } from "../../i18n";
+import { CameraTile } from "./CameraTile";
+import styles from "./LineSection.module.css";
+
+interface Props {
+  line: LineState;
+  nowMs: number;
+  staleS: number;
+  /** So few cameras that each can be large. */
+  roomy: boolean;
+  heading: boolean;
+}
+
+export function LineSection({ line, nowMs, staleS, roomy, heading }: Props) {
+  const { t, format } = useI18n();
+  const { passed, failed, reviewed, frames_per_s: rate } = line.figures;
+  const total = passed + failed + reviewed;
+  const newest = Math.max(0, ...line.cameras.map((camera) => camera.latest[0]?.decided_at_ms ?? 0));
+  return (
+    <section aria-label={t("line.heading", { line: line.line_id })}>
+      {heading && (
+        <div className={styles["head"]}>
+          <h2>{t("line.heading", { line: line.line_id })}</h2>
+          <span>{t("line.rate", { rate: format.rate(rate) })}</span>
+          {total > 0 && <span>{t("line.defects", { share: format.percent(failed / total) })}</span>}
+          {newest > 0 && <span>{t("line.lag", { age: format.age((nowMs - newest) / 1000) })}</span>}
+        </div>
+      )}
+      <div className={styles["cameras"]} data-roomy={roomy}>
+        {line.cameras.map((camera) => (
+          <CameraTile key={camera.camera_id} camera={camera} nowMs={nowMs} staleS={staleS} roomy={roomy} />
+        ))}
+      </div>
+    </section>
+  );
+}
