@@ -203,8 +203,8 @@ class Line:
 
     # ---- stop
 
-    def stop(self, report: Callable[[str, bool], None] = lambda _name, _drained: None) -> bool:
-        """Stop in the order in which frames flow, so that what is under way still gets its verdict; idempotent.
+    def stop_services(self, report: Callable[[str, bool], None] = lambda _name, _drained: None) -> bool:
+        """Stop the services in the order in which frames flow, so that what is under way still gets its verdict.
 
         Args:
             report: Told of each service that has stopped, with whether it drained by itself.
@@ -220,5 +220,11 @@ class Line:
             gracefully = member.stop() and member.process.returncode == 0
             drained &= gracefully
             report(name, gracefully)
-        self.servers.stop()
         return drained
+
+    def stop(self, report: Callable[[str, bool], None] = lambda _name, _drained: None) -> bool:
+        """Stop services, then servers; idempotent. Takes and gives what :meth:`stop_services` does."""
+        try:
+            return self.stop_services(report)
+        finally:
+            self.servers.stop()
