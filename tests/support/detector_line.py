@@ -221,7 +221,7 @@ class RunningDetector:
     def _run(self) -> None:
         try:
             self.loop.run()
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - looked at by the test
             self.error = error
 
     def crash(self) -> None:
