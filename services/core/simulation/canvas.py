@@ -224,10 +224,20 @@ def _window(points: Points, margin_px: float, shape: tuple[int, int]) -> tuple[i
 
 def _finish(raster: NDArray[np.uint8], place: tuple[int, int, int, int], soften_px: float) -> Patch:
     top, bottom, left, right = place
-    alpha = raster.astype(np.float32) / 255.0
+    alpha: FloatImage = raster.astype(np.float32) / np.float32(255.0)
     if soften_px > 0.3 and alpha.size:
-        alpha = cv2.GaussianBlur(alpha, (0, 0), soften_px).reshape(alpha.shape)
+        alpha = blurred(alpha, soften_px)
     return Patch(slice(top, bottom), slice(left, right), alpha)
+
+
+def blurred(image: FloatImage, deviation_px: float) -> FloatImage:
+    """Blur by a Gaussian."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), deviation_px), dtype=np.float32).reshape(image.shape)
+
+
+def distance(u: FloatImage, v: FloatImage) -> FloatImage:
+    """Give each pixel's distance from the origin of its coordinates."""
+    return np.asarray(cv2.magnitude(u, v), dtype=np.float32)
 
 
 def polygon(shape: tuple[int, int], points_px: Points, soften_px: float = 0.0) -> Patch:

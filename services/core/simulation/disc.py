@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import cv2
 import numpy as np
 
 from services.core.simulation import flaws
@@ -19,6 +18,7 @@ from services.core.simulation.canvas import (
     blob,
     develop,
     disc_points,
+    distance,
     noise,
     polygon,
     relief,
@@ -68,7 +68,7 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
     belt = Canvas(_belt(streams, size, pose, lamp))
     _clutter_on_belt(belt, pose, streams.clutter)
     u, v = pose.units(size, size)
-    radius = cv2.magnitude(u, v)
+    radius = distance(u, v)
     on_part = radius <= 1.0
     canvas = Canvas(_face(streams, radius, u, v, lamp - angle, size))
     spot = float(streams.defect.uniform(0.0, 2.0 * np.pi))
@@ -90,7 +90,7 @@ def _belt(streams: Streams, size: int, pose: Pose, lamp: float) -> FloatImage:
     reach = 0.05 * pose.unit_px
     shifted = Pose(pose.matrix, pose.offset - reach * np.array([np.cos(lamp), np.sin(lamp)]))
     u, v = shifted.units(size, size)
-    depth = np.clip((1.09 - cv2.magnitude(u, v)) / np.float32(0.14), 0.0, 1.0)
+    depth = np.clip((1.09 - distance(u, v)) / np.float32(0.14), 0.0, 1.0)
     shaded: FloatImage = (belt * (1.0 - np.float32(0.6) * depth)).astype(np.float32)
     return shaded
 

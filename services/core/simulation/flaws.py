@@ -142,6 +142,6 @@ def stain(
         return []
     clouds = noise(rng, rows, cols, 0.2 * radius_px)
     edge = 4.0 * patch.alpha * (1.0 - patch.alpha)
-    film = patch.scaled((0.75 + 0.22 * clouds + 0.35 * edge) * strength)
+    film = patch.scaled(((0.75 + 0.22 * clouds + 0.35 * edge) * strength).astype(np.float32))
     canvas.tint(film, rgb)
     return [patch]

@@ -6,7 +6,7 @@ view, and nothing is read from the clock, the environment or a global generator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from services.core.errors import InvalidInputError
 from services.core.simulation import disc, fabric, mirror, thermal, weld, zipper
 from services.core.simulation.canvas import Streams
+from services.core.simulation.presets import PRESETS as PRESETS
+from services.core.simulation.presets import PartSpec as PartSpec
+from services.core.simulation.presets import preset as preset
 from services.core.simulation.scene import Scene
 
 AUTO = "auto"
@@ -118,6 +121,20 @@ def draw_part(
         seed=seed,
         product=product,
     )
+
+
+def draw_preset(name: str, *, size_px: int | None = None) -> Iterator[SimulatedPart]:
+    """Draw a set of the papers' size, part after part as they are asked for.
+
+    Args:
+        name: One of ``PRESETS``.
+        size_px: Width of the pictures, pixels; None for the product's own size.
+
+    Raises:
+        InvalidInputError: There is no such set, or the size is out of range.
+    """
+    for spec in preset(name):
+        yield draw_part(spec.product, spec.seed, defect=spec.defect, size_px=size_px)
 
 
 def _product(name: str) -> _Product:

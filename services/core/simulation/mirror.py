@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from services.core.simulation import flaws
@@ -17,6 +16,7 @@ from services.core.simulation.canvas import (
     Streams,
     blob,
     develop,
+    distance,
     noise,
     polygon,
     stroke,
@@ -44,7 +44,7 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
     pose = Pose.of(centre, size * view.uniform(0.41, 0.445), view.uniform(0.0, 2.0 * np.pi), view.uniform(0.97, 1.0))
     lamp = float(view.choice([0.0, np.pi / 2.0]) + view.normal(0.0, 0.12))
     u, v = pose.units(size, size)
-    radius = cv2.magnitude(u, v)
+    radius = distance(u, v)
     turn, far = harm.uniform(0.0, 2.0 * np.pi), np.sqrt(harm.uniform(0.0, 0.72**2))
     place = far * np.array([np.cos(turn), np.sin(turn)])
 
@@ -76,7 +76,8 @@ def _dent(u: FloatImage, v: FloatImage, place: Points, rng: np.random.Generator)
     turn = rng.uniform(0.0, 2.0 * np.pi)
     # Half a dimple (the stripe is pushed aside), half a slope (it is pinched and spread).
     slope = du * np.float32(np.cos(turn)) + dv * np.float32(np.sin(turn))
-    return (steep * bump * (np.float32(0.6) + np.float32(0.7) * slope)).astype(np.float32), square < 2.0**2
+    push: FloatImage = (steep * bump * (np.float32(0.6) + np.float32(0.7) * slope)).astype(np.float32)
+    return push, square < 2.0**2
 
 
 def _stripes(streams: Streams, pose: Pose, radius: FloatImage, bend: FloatImage, lamp: float, size: int) -> FloatImage:
@@ -97,7 +98,8 @@ def _stripes(streams: Streams, pose: Pose, radius: FloatImage, bend: FloatImage,
     rim = np.exp(-(((radius - np.float32(0.965)) / np.float32(0.02)) ** 2))
     lum = lum * (1.0 - np.float32(0.22) * radius * radius) + rim * np.float32(0.16)
     lum += np.float32(0.010) * noise(part, size, size, 1.0)
-    return lum.astype(np.float32)
+    stripes: FloatImage = lum.astype(np.float32)
+    return stripes
 
 
 def _scatter(canvas: Canvas, pose: Pose, rng: np.random.Generator, lamp: float) -> None:

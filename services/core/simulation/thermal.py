@@ -14,7 +14,9 @@ from services.core.simulation.canvas import (
     Pose,
     Streams,
     blob,
+    blurred,
     develop,
+    distance,
     noise,
     polygon,
     stroke,
@@ -57,7 +59,7 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
     body = _body(streams, height, width)
     cap, cover = _cap(pose, outline, margin, height, width)
     canvas = Canvas((body + cover * (cap - np.float32(0.42))).astype(np.float32))
-    reach = cv2.magnitude(*pose.units(height, width))
+    reach = distance(*pose.units(height, width))
     _reflections(canvas, pose, streams.clutter, margin)
     canvas.distractors &= reach > 1.15
 
@@ -70,7 +72,7 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
         canvas.mask |= np.abs(whole - cover) > 0.35
     elif defect == "foreign_object":
         _foreign_object(canvas, pose, harm, margin)
-    canvas.lum = cv2.GaussianBlur(canvas.lum, (0, 0), width / 320.0 * float(view.uniform(1.1, 1.6)))
+    canvas.lum = blurred(canvas.lum, width / 320.0 * float(view.uniform(1.1, 1.6)))
     _columns(canvas, view)
     if defect == "noise":
         canvas.mask |= _burst(canvas, harm)

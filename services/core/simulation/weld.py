@@ -56,7 +56,8 @@ class _Seam:
     def index(self, u: FloatImage) -> NDArray[np.int32]:
         """Where in the tables each pixel looks."""
         place = (u + np.float32(_SPAN)) * np.float32((_STEPS - 1) / (2.0 * _SPAN))
-        return np.clip(place, 0, _STEPS - 1).astype(np.int32)
+        index: NDArray[np.int32] = np.clip(place, 0, _STEPS - 1).astype(np.int32)
+        return index
 
     def across(self, u: FloatImage, v: FloatImage) -> tuple[FloatImage, FloatImage]:
         """Signed distance from the middle and the distance that also counts the rounded ends, in half widths."""
