@@ -112,7 +112,7 @@ lock: install ## Write requirements.lock anew from pyproject.toml
 .PHONY: clean
 clean: ## Remove what was built, measured and recorded here; keeps what was installed
 	@rm -rf build dist .cache .sightline .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@rm -rf services/dashboard/web/dist
+	@rm -rf services/dashboard/static
 
 .PHONY: distclean
 distclean: clean ## Remove what was installed too

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 TOOLS = ROOT / ".tools"
 WEB = ROOT / "services" / "dashboard" / "web"
+PAGE = ROOT / "services" / "dashboard" / "static"
 LOCK = ROOT / "requirements.lock"
 LOG = ROOT / ".cache" / "install.log"
 
@@ -417,7 +418,7 @@ def install(*, for_checks: bool) -> None:
         step("Node", Stamp(TOOLS, "node", digest(*NODE_WHEELS, shutil.which("node") or "")), install_node)
         packages = digest(files=[WEB / "package.json", WEB / "package-lock.json"])
         step("packages of the page", Stamp(WEB / "node_modules", "packages", packages), install_web_packages)
-        step("page", Stamp(WEB / "dist", "page", digest(packages, files=web_sources())), build_web)
+        step("page", Stamp(PAGE, "page", digest(packages, files=web_sources())), build_web)
     if for_checks:
         step("buf", Stamp(TOOLS, "buf", digest(BUF)), install_buf)
         install_chromium()

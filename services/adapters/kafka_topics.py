@@ -100,6 +100,26 @@ def ensure_topics(connection: KafkaConnection, specs: Iterable[TopicSpec]) -> li
     return created
 
 
+def describe_topics(connection: KafkaConnection) -> dict[str, int]:
+    """Number of partitions of every topic, by name; the broker's own topics are left out.
+
+    Raises:
+        UnavailableError: When no broker answers in time.
+        BrokerRefusedError: When the broker does not let this client look.
+    """
+    admin = None
+    try:
+        admin = KafkaAdminClient(**client_config(connection))
+        names = sorted(name for name in admin.list_topics() if not name.startswith("__"))
+        described = admin.describe_topics(names) if names else []
+        return {str(topic["name"]): len(topic["partitions"]) for topic in described}
+    except (errors.KafkaError, OSError) as error:
+        raise domain_error(error, "describe topics") from error
+    finally:
+        if admin is not None:
+            admin.close()
+
+
 def _create(admin: KafkaAdminClient, spec: TopicSpec) -> bool:
     options = {
         "num_partitions": spec.partitions,
