@@ -15,10 +15,20 @@ from numpy.typing import NDArray
 from services.core.errors import InvalidInputError
 from services.core.simulation import disc, fabric, mirror, thermal, weld, zipper
 from services.core.simulation.canvas import Streams
-from services.core.simulation.presets import PRESETS as PRESETS
-from services.core.simulation.presets import PartSpec as PartSpec
-from services.core.simulation.presets import preset as preset
+from services.core.simulation.presets import PRESETS, PartSpec, preset
 from services.core.simulation.scene import Scene
+
+__all__ = [
+    "AUTO",
+    "PRESETS",
+    "PRODUCTS",
+    "PartSpec",
+    "SimulatedPart",
+    "defect_classes",
+    "draw_part",
+    "draw_preset",
+    "preset",
+]
 
 AUTO = "auto"
 """Let the seed decide whether the part is defective."""
