@@ -496,6 +496,22 @@ class KafkaTopicReader(_Reading):
             # Resolve it now: a lazy seek would also skip what is written between this call and the next poll.
             self._position(partition, self._timeout_ms / 1000)
 
+    def seek_to_time(self, timestamp_ms: int) -> None:
+        """Read next the first record written at or after this time, or else what is written from now on.
+
+        Raises:
+            UnavailableError: When no broker answers in time.
+        """
+        wanted = dict.fromkeys(self._all, timestamp_ms)
+        found = self._try("find a time", lambda: self._client.offsets_for_times(wanted, timeout_ms=self._timeout_ms))
+        for partition in self._all:
+            at = found.get(partition)
+            if at is None:
+                self._client.seek_to_end(partition)
+                self._position(partition, self._timeout_ms / 1000)
+            else:
+                self._client.seek(partition, at.offset)
+
 
 class KafkaRecordFetcher(_Reading):
     """A ``RecordFetcher``; callers on several threads take turns."""

@@ -6,12 +6,13 @@ serves it, and a dashboard never holds up a consumer group.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 
 from services.adapters.codec import decode_inspection
 from services.adapters.ports import Record, TopicReader
-from services.core.errors import EventDecodeError, SightlineError, UnavailableError
+from services.core.errors import EventDecodeError, SettingsError, SightlineError, UnavailableError
 from services.core.types import Inspection
 from services.dashboard.components import ComponentBoard, Reading, State, plain
 from services.dashboard.live import LiveModel
@@ -28,6 +29,8 @@ KAFKA = "kafka"
 _POLL_S = 0.25
 _PROBE_EVERY_S = 1.0
 _OVERLAP_MS = 10_000
+# A reader knows the partitions of the moment it was opened; those that were added later need a new reader.
+_REOPEN_EVERY_S = 600.0
 _MAX_RECORDS = 500
 
 
@@ -75,7 +78,7 @@ class VerdictFeed:
             except SightlineError as error:
                 if not error.retriable:
                     raise
-                self._say_down(str(error))
+                self._say_not_up(error)
                 shutdown.wait(self._backoff.next_s())
 
     def _read(self, shutdown: Shutdown) -> None:
@@ -84,8 +87,8 @@ class VerdictFeed:
         try:
             reader.seek_to_time(self._read_from_ms)
             self._say_up()
-            probed_s = time.monotonic()
-            while not shutdown.requested:
+            opened_s = probed_s = time.monotonic()
+            while not shutdown.requested and time.monotonic() - opened_s < _REOPEN_EVERY_S:
                 self._health.turned()
                 records = reader.poll(max_records=_MAX_RECORDS, timeout_s=_POLL_S)
                 if records:
@@ -121,14 +124,30 @@ class VerdictFeed:
         metrics.DASHBOARD_KAFKA_UP.set(1)
         self._board.post(KAFKA, Reading(State.UP))
 
-    def _say_down(self, detail: str) -> None:
+    def _say_not_up(self, error: SightlineError) -> None:
+        """Tell a broker that is gone from one that answers but has no verdicts to give (no topic yet, no leader)."""
         metrics.DASHBOARD_KAFKA_UP.set(0)
-        self._board.post(KAFKA, Reading(State.DOWN, plain(detail)))
+        try:
+            self._probe()
+        except UnavailableError as gone:
+            self._board.post(KAFKA, Reading(State.DOWN, plain(str(gone))))
+        else:
+            self._board.post(KAFKA, Reading(State.NOT_READY, plain(str(error))))
 
 
-def tcp_probe(addresses: Sequence[tuple[str, int]], timeout_s: float) -> Callable[[], None]:
-    """A probe that one of several addresses must answer by taking a connection."""
-    import socket  # noqa: PLC0415 - only the running service opens sockets
+def tcp_probe(bootstrap_servers: str, timeout_s: float) -> Callable[[], None]:
+    """A probe that one of several addresses must answer by taking a connection.
+
+    Args:
+        bootstrap_servers: Comma-separated ``host:port`` list.
+        timeout_s: Longest wait for each.
+    """
+    addresses: list[tuple[str, int]] = []
+    for one in bootstrap_servers.split(","):
+        host, _, port = one.strip().rpartition(":")
+        if not host or not port.isdigit():
+            raise SettingsError(f"kafka.bootstrap_servers must list host:port, got {one!r}")
+        addresses.append((host.strip("[]"), int(port)))
 
     def probe() -> None:
         error: OSError | None = None
@@ -138,7 +157,6 @@ def tcp_probe(addresses: Sequence[tuple[str, int]], timeout_s: float) -> Callabl
                     return
             except OSError as caught:
                 error = caught
-        listed = ", ".join(f"{host}:{port}" for host, port in addresses)
-        raise UnavailableError(f"a broker must answer at {listed}, got {error}")
+        raise UnavailableError(f"a broker must answer at {bootstrap_servers}, got {error}")
 
     return probe

@@ -162,11 +162,8 @@ class DashboardUnderTest:
         line_id = lines[self._part % len(lines)]
         number = self._random.randrange(len(next(iter(self._drawn.values()))))
         self._part += 1
-        written = []
-        for camera in self.cameras:
-            if camera.line_id == line_id:
-                written.append(self._publish(camera, f"part-{self._part:06d}", number, changes))
-        return written
+        here = [camera for camera in self.cameras if camera.line_id == line_id]
+        return [self._publish(camera, f"part-{self._part:06d}", number, changes) for camera in here]
 
     def publish_history(self, parts: int, span_s: float) -> None:
         """Let parts have passed over the last ``span_s`` seconds."""

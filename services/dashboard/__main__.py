@@ -1,0 +1,169 @@
+"""Wires the dashboard and runs it: ``python -m services.dashboard``."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import version
+
+import uvicorn
+
+from services.adapters.kafka import KafkaRecordFetcher, KafkaTopicReader
+from services.adapters.objectstore import S3ObjectStore
+from services.core import topics
+from services.core.errors import SettingsError
+from services.dashboard.app import live_bounds, make_app, make_context
+from services.dashboard.components import Check, ComponentBoard, ComponentPoller, call_check, http_check
+from services.dashboard.feed import KAFKA, VerdictFeed, tcp_probe
+from services.dashboard.fetcher import ReopeningFetcher
+from services.dashboard.live import LiveModel
+from services.dashboard.settings import DashboardSettings
+from services.runtime import metrics
+from services.runtime.lifecycle import Health, Shutdown, main_guard
+from services.runtime.logging import configure_logging, get_logger
+from services.runtime.ops import OpsServer
+from services.runtime.settings import load_settings, masked
+from services.runtime.tracing import configure_tracing
+
+LOG = get_logger(__name__)
+NAME = "dashboard"
+OBJECT_STORE = "object_store"
+
+# Browsers come back within a second of being told to; waiting much longer for one that does not helps nobody.
+_WEB_GRACE_S = 5
+
+
+def main() -> None:
+    """Read the settings, start, run until SIGTERM, drain."""
+    settings = load_settings(DashboardSettings)
+    release = version("sightline")
+    configure_logging(NAME, release, settings.log_level)
+    configure_tracing(NAME, settings.tracing)
+    metrics.BUILD.info({"service": NAME, "version": release})
+    LOG.info("starting", extra={"settings": masked(settings)})
+    if settings.web.mode == "network":
+        LOG.warning("the page asks nobody to sign in: whoever reaches its port sees the line")
+    health, shutdown = Health(), Shutdown()
+    shutdown.install_signal_handlers()
+    ops = OpsServer(settings.ops, health)
+    ops.start()
+    LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
+    try:
+        with contextlib.ExitStack() as stack:
+            run(settings, release, health, shutdown, stack)
+    finally:
+        ops.stop()
+    LOG.info("stopped")
+
+
+def run(
+    settings: DashboardSettings, release: str, health: Health, shutdown: Shutdown, stack: contextlib.ExitStack
+) -> None:
+    """Build the adapters and the application, and serve until the stop is asked for.
+
+    Args:
+        settings: The dashboard's settings.
+        release: Version of the product, shown to people.
+        health: Told how it goes.
+        shutdown: Ends it.
+        stack: Takes what must be closed; it is closed in the reverse order.
+    """
+    kafka = settings.kafka.connection()
+    store = S3ObjectStore(settings.object_store.connection())
+    fetcher = ReopeningFetcher(lambda: _record_fetcher(settings))
+    stack.callback(fetcher.close)
+    model = LiveModel(live_bounds(settings))
+    checks: dict[str, Check] = {OBJECT_STORE: call_check(lambda: store.exists("health"))}
+    for name, url in settings.components.urls.items():
+        checks[name] = http_check(url, settings.components.timeout_s)
+    board = ComponentBoard([KAFKA, *checks])
+    context = make_context(settings, model=model, board=board, store=store, fetcher=fetcher, version=release)
+    stack.callback(context.picture_pool.shutdown, cancel_futures=True)
+    feed = VerdictFeed(
+        lambda: KafkaTopicReader(kafka, [topics.VERDICTS]),
+        tcp_probe(settings.kafka.bootstrap_servers, settings.components.timeout_s),
+        model,
+        board,
+        health,
+        lookback_s=settings.live.lookback_s,
+    )
+    poller = ComponentPoller(board, checks, settings.components.interval_s)
+    listener = _listen(settings)
+    stack.callback(listener.close)
+    LOG.info("page at port %s", listener.getsockname()[1], extra={"page_port": listener.getsockname()[1]})
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(context),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=_WEB_GRACE_S,
+        )
+    )
+    # Beside the main thread: uvicorn then leaves the signals to us.
+    with _thread("web", lambda: server.run(sockets=[listener]), shutdown):
+        try:
+            with (
+                _thread("feed", lambda: feed.run(shutdown), shutdown),
+                _thread("components", lambda: poller.run(shutdown), shutdown),
+            ):
+                _wait_until(lambda: server.started, shutdown)
+                health.set_ready(not shutdown.requested)
+                while not shutdown.wait(1.0):
+                    pass
+                health.set_ready(False)
+                time.sleep(settings.probe_propagation_s)
+        finally:
+            context.stream.drain()
+            server.should_exit = True
+
+
+def _record_fetcher(settings: DashboardSettings) -> KafkaRecordFetcher:
+    # A picture is waited for by a person: not as long as a broker may take to fail over.
+    timeout_ms = max(1_000, int(settings.pictures.timeout_s * 1000))
+    return KafkaRecordFetcher(replace(settings.kafka.connection(), request_timeout_ms=timeout_ms))
+
+
+def _listen(settings: DashboardSettings) -> socket.socket:
+    try:
+        return socket.create_server((settings.web.host, settings.web.port))
+    except OSError as error:
+        raise SettingsError(f"web.host and web.port must be free to listen on, got {error}") from error
+
+
+def _wait_until(holds: Callable[[], bool], shutdown: Shutdown) -> None:
+    while not holds() and not shutdown.wait(0.02):
+        pass
+
+
+@contextlib.contextmanager
+def _thread(name: str, work: Callable[[], None], shutdown: Shutdown) -> Iterator[None]:
+    """Run work beside the main thread; if it fails, the service stops and its error is raised here."""
+    failure: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failure.append(error)
+        finally:
+            shutdown.request()
+
+    thread = threading.Thread(target=guarded, name=name)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        if failure:
+            raise failure[0]
+
+
+if __name__ == "__main__":
+    main_guard(main)
