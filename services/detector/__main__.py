@@ -31,7 +31,7 @@ from services.runtime.retry import until_available
 from services.runtime.settings import load_settings, masked
 from services.runtime.tracing import configure_tracing
 
-LOG = get_logger(__name__)
+LOG = get_logger("services.detector")
 NAME = "detector"
 T = TypeVar("T")
 

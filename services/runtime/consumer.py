@@ -75,6 +75,9 @@ class LoopTimes:
     """Wait between not-ready and the end of polling."""
     lag_every_s: float = 5.0
     """Time between two looks at the lag."""
+    probe_every_s: float = 5.0
+    """Time without anything to commit after which the last offsets are committed again, to learn of a broker's death
+    while nothing is written."""
 
 
 class ConsumerLoop:
@@ -117,6 +120,8 @@ class ConsumerLoop:
         self._paused = False
         self._next_commit_s = 0.0
         self._next_lag_s = 0.0
+        self._next_probe_s = 0.0
+        self._last_committed: dict[TopicPartition, int] = {}
         self._backoff = Backoff(cap_s=2.0)
 
     def run(self) -> None:
@@ -145,15 +150,20 @@ class ConsumerLoop:
             "finished" if complete else "left to the next owner",
         )
         self._commit(final=True)
-        self._processor.forget(partitions)
+        self._forget(partitions)
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Begin with these from their committed offsets on."""
         LOG.info("partitions assigned: %s", _names(partitions))
         # What was read of them in an earlier life counts no more.
-        self._processor.forget(partitions)
+        self._forget(partitions)
         if self._paused:
             self._consumer.pause(partitions)
+
+    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
+        self._processor.forget(partitions)
+        for partition in partitions:
+            self._last_committed.pop(partition, None)
 
     def _turn(self) -> None:
         self._health.turned()
@@ -196,7 +206,10 @@ class ConsumerLoop:
     def _commit(self, *, final: bool = False) -> None:
         ours = self._consumer.assignment()
         offsets = {partition: at for partition, at in self._processor.committable().items() if partition in ours}
-        self._next_commit_s = time.monotonic() + self._times.commit_every_s
+        now_s = time.monotonic()
+        self._next_commit_s = now_s + self._times.commit_every_s
+        if not offsets and now_s >= self._next_probe_s and not final:
+            offsets = {partition: at for partition, at in self._last_committed.items() if partition in ours}
         if not offsets:
             return
         try:
@@ -210,6 +223,8 @@ class ConsumerLoop:
                 LOG.warning("offsets were not committed: %s", error, extra={"reason": error.reason})
             return
         self._processor.committed(offsets)
+        self._last_committed.update(offsets)
+        self._next_probe_s = time.monotonic() + self._times.probe_every_s
         self._backoff.reset()
         self._health.release("kafka commits")
 

@@ -34,6 +34,30 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str, ensure_ascii=False)
 
 
+class RateLimit(logging.Filter):
+    """Lets one line of each logger and level through per interval, with the number of those held back.
+
+    For libraries that tell every failed attempt to connect: a broker that is away for an hour is one fact.
+    """
+
+    def __init__(self, every_s: float) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._last_s: dict[tuple[str, int], float] = {}
+        self._held_back: dict[tuple[str, int], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is told."""
+        # By the second part of the name: ``kafka.net.manager`` and ``kafka.net.connection`` tell of the same failure.
+        kind = (".".join(record.name.split(".")[:2]), record.levelno)
+        if record.created - self._last_s.get(kind, -self._every_s) < self._every_s:
+            self._held_back[kind] = self._held_back.get(kind, 0) + 1
+            return False
+        self._last_s[kind] = record.created
+        record.held_back = self._held_back.pop(kind, 0)
+        return True
+
+
 def configure_logging(service: str, version: str, level: str) -> None:
     """Send all logs to standard output as JSON.
 
@@ -44,6 +68,8 @@ def configure_logging(service: str, version: str, level: str) -> None:
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(service, version))
+    limit = RateLimit(10.0)
+    handler.addFilter(lambda record: not record.name.startswith("kafka.") or limit.filter(record))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -14,7 +14,9 @@ from services.runtime.consumer import ConsumerLoop, LoopTimes
 from services.runtime.lifecycle import Health, Shutdown
 from tests.support.detector_line import wait_until
 
-TIMES = LoopTimes(poll_s=0.01, room_s=0.01, commit_every_s=0.01, settle_on_revoke_s=0.2, drain_s=0.5)
+TIMES = LoopTimes(
+    poll_s=0.01, room_s=0.01, commit_every_s=0.01, settle_on_revoke_s=0.2, drain_s=0.5, probe_every_s=0.05
+)
 
 
 class Recorder:
@@ -97,7 +99,7 @@ class Stage:
         )
         try:
             loop.run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - looked at by the test
             self.errors.append(error)
 
     def send(self, count: int) -> None:
@@ -197,6 +199,16 @@ def test_a_broker_that_does_not_take_commits_is_waited_for(stage: Stage) -> None
     met(lambda: not stage.health.ready, "not ready")
     stage.consumer.commit = commit  # type: ignore[method-assign]
     met(lambda: stage.committed() == 4, "committed after all")
+    met(lambda: stage.health.ready, "ready again")
+
+
+def test_an_idle_loop_learns_that_the_broker_is_away(stage: Stage) -> None:
+    stage.start()
+    stage.send(4)
+    met(lambda: stage.committed() == 4, "all committed")
+    stage.broker.unavailable = True
+    met(lambda: not stage.health.ready, "not ready")
+    stage.broker.unavailable = False
     met(lambda: stage.health.ready, "ready again")
 
 
