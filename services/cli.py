@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from services.adapters.modelstore import ModelStore
     from services.core.types import AliasState
     from services.local.linefile import CommandSettings
+    from services.runtime.settings import ServiceSettings
 
 app = typer.Typer(
     help="Visual inspection of production lines: images in, verdicts out.",
@@ -43,6 +44,8 @@ topics_app = typer.Typer(help="The topics that the services speak through.", no_
 models_app = typer.Typer(help="Model versions, and which one of them decides.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics", rich_help_panel="By hand")
 app.add_typer(models_app, name="models", rich_help_panel="By hand")
+
+SERVICES = ("ingest", "detector", "serving", "dashboard")
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -221,7 +224,7 @@ def models_show(
     table.add_row("model", f"{manifest.architecture}, {manifest.alias} version {manifest.version}")
     table.add_row("classes", ", ".join(manifest.classes))
     table.add_row("threshold", f"{point.threshold:.4f}, unsure from {point.review_low:.4f} to {point.review_high:.4f}")
-    table.add_row("chosen for", f"{calibration.rule.value} at most {calibration.target:.3%}")
+    table.add_row("chosen for", f"{calibration.rule} at most {calibration.target:.3%}")
     table.add_row("made from", manifest.lineage.description or manifest.lineage.source)
     for name, metric in sorted(manifest.metrics.items()):
         table.add_row(name, f"{metric.value:.4f} ({metric.low:.4f} to {metric.high:.4f}, {metric.n} parts)")
@@ -278,6 +281,33 @@ def models_rollback(alias: Alias = "default", note: Note = "") -> None:
             alias, lambda now: transitions.roll_back(now, actor=_actor(), at_ns=time.time_ns(), note=note)
         )
     _say(state)
+
+
+@app.command("settings", rich_help_panel="By hand")
+def settings_of(
+    service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")] = "",
+    markdown: Annotated[bool, typer.Option(help="Print Markdown, as in docs/settings.md.")] = False,
+) -> None:
+    """Show every setting of a service, or of all: name, bounds, default, meaning."""
+    from services.runtime.settings_table import markdown_table, setting_rows
+
+    if service and service not in SERVICES:
+        raise SettingsError(f"the service must be one of {', '.join(SERVICES)}, got {service!r}")
+    for name in [service] if service else SERVICES:
+        rows = setting_rows(_settings_class(name))
+        if markdown:
+            sys.stdout.write(f"## {name}\n\n{markdown_table(rows)}\n\n")
+            continue
+        table = Table("variable", "value", "default", "meaning", title=name, title_justify="left", box=None)
+        for row in rows:
+            table.add_row(row.variable, row.kind, row.default, row.description)
+        _OUT.print(table)
+
+
+def _settings_class(service: str) -> type[ServiceSettings]:
+    module = importlib.import_module(f"services.{service}.settings")
+    found: type[ServiceSettings] = getattr(module, f"{service.capitalize()}Settings")
+    return found
 
 
 @app.command("version", rich_help_panel="By hand")

@@ -169,6 +169,11 @@ class Line:
         port = self._plan.page_port
         return f"http://{LOOPBACK}:{port}" if port is not None else ""
 
+    def addresses(self) -> dict[str, str]:
+        """Page and probes of every service, by name."""
+        found = {name: member.ready_url.removesuffix("/readyz") for name, member in self.members.items()}
+        return {**found, "page": self.page_url}
+
     def verdicts(self) -> int:
         """Verdicts acknowledged since the detector started."""
         return int(metric_total(self.members["detector"].metrics(), "sightline_detector_verdicts_total"))

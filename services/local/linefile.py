@@ -21,17 +21,18 @@ class CommandSettings(ServiceSettings):
     object_store: ObjectStoreSettings = ObjectStoreSettings()
 
 
-def write_line_file(data: Path, settings: Mapping[str, str]) -> Path:
+def write_line_file(data: Path, settings: Mapping[str, str], addresses: Mapping[str, str] | None = None) -> Path:
     """Write how to reach a line's servers, readable by its owner alone.
 
     Args:
         data: The line's data folder.
         settings: By name without the prefix, for example ``KAFKA__BOOTSTRAP_SERVERS``.
+        addresses: Further addresses by name, for people and tests; no setting.
 
     Returns:
         A file that ``SIGHTLINE_CONFIG`` may name.
     """
-    nested: dict[str, dict[str, str]] = {}
+    nested: dict[str, dict[str, str]] = {"addresses": dict(addresses or {})}
     for name, value in settings.items():
         group, _, field = name.lower().partition("__")
         nested.setdefault(group, {})[field] = value
@@ -40,6 +41,15 @@ def write_line_file(data: Path, settings: Mapping[str, str]) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         yaml.safe_dump(nested, file)
     return path
+
+
+def read_addresses(data: Path) -> dict[str, str]:
+    """The addresses of a running line; empty when none runs."""
+    try:
+        found = yaml.safe_load((data / _NAME).read_text())
+    except OSError:
+        return {}
+    return {str(name): str(value) for name, value in (found.get("addresses") or {}).items()}
 
 
 def remove_line_file(data: Path) -> None:
