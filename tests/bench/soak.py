@@ -2,8 +2,8 @@
 
     python -m tests.bench.soak --minutes 30
 
-Memory is the sum of each process's proportional share (PSS), shared memory included; disk is the data folder. What eight
-hours would take follows from the slopes after the first third, which is left out because caches fill in it.
+Memory is the sum of each process's proportional share (PSS), shared memory included; disk is the data folder. What
+eight hours would take follows from the slopes after the first third, which is left out because caches fill in it.
 """
 
 from __future__ import annotations
