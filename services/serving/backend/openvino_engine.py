@@ -1,0 +1,122 @@
+"""The same network compiled by OpenVINO for this CPU.
+
+The translation from torch takes seconds and most of a process's memory, so it runs in a process of its own, once for
+each version, and its result is kept on the local disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from services.adapters.modelfolder import CHECKSUMS, verify_version
+from services.core.errors import InvalidInputError, ModelFormatError
+from services.serving.backend.engine import Answer, EngineRequest, cpu_precision
+
+_HINTS: Final = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
+_TRANSLATION_TIMEOUT_S: Final = 300.0
+_GRAPH: Final = "graph.xml"
+_DIGEST: Final = "sha256"
+
+
+class OpenVinoEngine:
+    """An ``InferenceEngine`` on OpenVINO."""
+
+    def __init__(self, request: EngineRequest) -> None:
+        if request.device != "cpu":
+            raise InvalidInputError(f"the engine openvino runs on a cpu, got {request.device}")
+        verify_version(request.folder)
+        properties = {
+            "INFERENCE_PRECISION_HINT": _HINTS[cpu_precision(request.precision)],
+            "INFERENCE_NUM_THREADS": request.threads,
+            "NUM_STREAMS": 1,
+            # Another instance, or another version, may be pinned to the same core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if request.cache is not None:
+            self._compiled: Any = _compile(translated(request.folder, request.cache), properties)
+            return
+        with tempfile.TemporaryDirectory(prefix="sightline-openvino-") as cache:
+            self._compiled = _compile(translated(request.folder, Path(cache)), properties)
+
+    def __call__(self, images: NDArray[np.uint8]) -> Answer:
+        """Score a batch."""
+        answers = self._compiled(np.ascontiguousarray(images), share_inputs=True)
+        # Copied: the next answer is written into the same memory.
+        return Answer(*(np.array(answers[index], np.float32) for index in range(3)))
+
+
+def _compile(graph: Path, properties: dict[str, object]) -> Any:
+    return openvino.Core().compile_model(graph, "CPU", properties)
+
+
+def translated(folder: Path, cache: Path) -> Path:
+    """Translate a version, or find its translation from before.
+
+    Args:
+        folder: The version's folder, verified.
+        cache: Where translations are kept, each in a folder named after the version's checksums.
+
+    Returns:
+        Path of OpenVINO's graph; its weights lie beside it.
+
+    Raises:
+        ModelFormatError: If the version cannot be translated.
+    """
+    name = hashlib.sha256((folder / CHECKSUMS).read_bytes() + openvino.__version__.encode()).hexdigest()
+    kept = cache / f"openvino-{name}"
+    if _is_intact(kept):
+        return kept / _GRAPH
+    cache.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".openvino-", dir=cache))
+    try:
+        _translate(folder, staging)
+        (staging / _DIGEST).write_text(_digest(staging))
+        shutil.rmtree(kept, ignore_errors=True)
+        staging.rename(kept)
+    except OSError:
+        # Another process of the same version was first.
+        if not _is_intact(kept):
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return kept / _GRAPH
+
+
+def _translate(folder: Path, target: Path) -> None:
+    # Inside Triton the interpreter is embedded and has no path of its own; the models' one is the first on PATH.
+    python = sys.executable or shutil.which("python3") or "python3"
+    done = subprocess.run(  # noqa: S603 - our own module
+        [python, "-m", "services.serving.backend.translate", str(folder), str(target / _GRAPH)],
+        capture_output=True,
+        text=True,
+        timeout=_TRANSLATION_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ModelFormatError(f"the network must be one that OpenVINO can translate, got: {last}")
+
+
+def _is_intact(kept: Path) -> bool:
+    try:
+        return (kept / _DIGEST).read_text() == _digest(kept)
+    except OSError:
+        return False
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in (_GRAPH, _GRAPH.replace(".xml", ".bin")):
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

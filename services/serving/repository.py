@@ -1,0 +1,186 @@
+"""What Triton reads: one folder per model version, generated from the version's manifest.
+
+An entry is a configuration and a one-line ``model.py`` that imports the installed package; the version's own folder is
+named in a parameter and is never copied, so that an entry is a few hundred bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from services.core.errors import InvalidInputError
+from services.core.manifest import ModelManifest
+
+Device = Literal["cpu", "gpu"]
+Engine = Literal["auto", "torch", "openvino"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+CONFIG: Final = "config.pbtxt"
+_MODEL: Final = "from services.serving.backend.model import TritonPythonModel  # noqa: F401\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a model is run.
+
+    Attributes:
+        device: ``cpu`` or ``gpu``.
+        gpus: Numbers of the GPUs, each with ``instances`` of the model; empty takes all that Triton sees.
+        instances: Processes per device.
+        engine: What runs the network; ``auto`` takes the fastest that is known to agree.
+        precision: Of the features; ``auto`` takes the lowest that the device computes natively.
+        threads: CPU threads of each process.
+        nice: How far each process steps back for others, 0 to 19; for work that must not delay verdicts.
+        max_batch_size: Most images in one pass.
+        preferred_batch_sizes: Sizes at which the queue stops waiting for more.
+        max_queue_delay_us: How long a request waits for company.
+    """
+
+    device: Device = "cpu"
+    gpus: tuple[int, ...] = ()
+    instances: int = 1
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    threads: int = 1
+    nice: int = 0
+    max_batch_size: int = 16
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_us: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("instances", self.instances, 1, 64),
+            ("threads", self.threads, 1, 512),
+            ("nice", self.nice, 0, 19),
+            ("max_batch_size", self.max_batch_size, 1, 4096),
+            ("max_queue_delay_us", self.max_queue_delay_us, 0, 10_000_000),
+        ):
+            if not low <= value <= high:
+                raise InvalidInputError(f"{name} must lie in {low}..{high}, got {value}")
+        if any(not 1 <= size <= self.max_batch_size for size in self.preferred_batch_sizes):
+            raise InvalidInputError(
+                f"preferred_batch_sizes must lie in 1..{self.max_batch_size}, got {self.preferred_batch_sizes}"
+            )
+        if self.gpus and self.device != "gpu":
+            raise InvalidInputError(f"gpus may be named only for the device gpu, got {self.gpus} for {self.device}")
+
+
+def render_config(
+    manifest: ModelManifest, version_folder: Path, placement: Placement, cache_folder: Path | None = None
+) -> str:
+    """Write the text of a version's ``config.pbtxt``.
+
+    No queue policy is written (timeout, bound or priority levels): with any of them Triton's dynamic batcher now and
+    then sleeps half a second over a waiting request; see ``docs/triton.md``.
+
+    Args:
+        manifest: The version's ``model.json``.
+        version_folder: Absolute path of its verified folder, as Triton's processes see it.
+        placement: How it is run.
+        cache_folder: Where its process may keep what it derives from the version; None keeps nothing.
+
+    Returns:
+        A ``ModelConfig`` in protobuf text format.
+    """
+    size = manifest.preprocessing
+    dims = f"{size.height_px}, {size.width_px}, 3"
+    lines = [
+        f"name: {_quoted(manifest.triton_model_name)}",
+        'backend: "python"',
+        f"max_batch_size: {placement.max_batch_size}",
+        f'input [ {{ name: "IMAGE" data_type: TYPE_UINT8 dims: [ {dims} ] }} ]',
+        "output [",
+        '  { name: "SCORE" data_type: TYPE_FP32 dims: [ 1 ] },',
+        f'  {{ name: "PROBABILITIES" data_type: TYPE_FP32 dims: [ {len(manifest.classes)} ] }},',
+        f'  {{ name: "EMBEDDING" data_type: TYPE_FP32 dims: [ {manifest.embedding_size} ] }}',
+        "]",
+        _instance_group(placement),
+        _dynamic_batching(placement),
+        # Ready means warm: Triton calls the model ready after these passes.
+        *(_warmup(batch, dims) for batch in sorted({1, placement.max_batch_size})),
+    ]
+    parameters = {
+        "version_folder": str(version_folder),
+        "engine": placement.engine,
+        "precision": placement.precision,
+        "threads": str(placement.threads),
+        "nice": str(placement.nice),
+        "cache_folder": str(cache_folder or ""),
+    }
+    lines += [
+        f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
+        for key, value in parameters.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_entry(
+    repository: Path,
+    manifest: ModelManifest,
+    version_folder: Path,
+    placement: Placement,
+    cache_folder: Path | None = None,
+) -> Path:
+    """Put a version into a model repository, whole or not at all; an entry of the same name is replaced.
+
+    Args:
+        repository: Triton's model repository.
+        manifest: The version's ``model.json``.
+        version_folder: Its verified folder.
+        placement: How it is run.
+        cache_folder: Where its process may keep what it derives from the version; None keeps nothing.
+
+    Returns:
+        The entry's folder.
+    """
+    repository.mkdir(parents=True, exist_ok=True)
+    entry = repository / manifest.triton_model_name
+    # Triton reads names that it is asked for only, so a dot folder beside the entries is never looked at.
+    staging = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=repository))
+    try:
+        staging.chmod(0o755)
+        (staging / "1").mkdir()
+        (staging / "1" / "model.py").write_text(_MODEL)
+        cache = cache_folder.resolve() if cache_folder else None
+        (staging / CONFIG).write_text(render_config(manifest, version_folder.resolve(), placement, cache))
+        shutil.rmtree(entry, ignore_errors=True)
+        staging.rename(entry)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return entry
+
+
+def remove_entry(repository: Path, model_name: str) -> None:
+    """Take a version out of a model repository; one that is not there is no error."""
+    shutil.rmtree(repository / model_name, ignore_errors=True)
+
+
+def _quoted(text: str) -> str:
+    if any(ord(character) < 0x20 for character in text):
+        raise InvalidInputError(f"text in a Triton configuration must hold no control characters, got {text!r}")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _instance_group(placement: Placement) -> str:
+    kind = "KIND_GPU" if placement.device == "gpu" else "KIND_CPU"
+    gpus = f" gpus: [ {', '.join(map(str, placement.gpus))} ]" if placement.gpus else ""
+    return f"instance_group [ {{ count: {placement.instances} kind: {kind}{gpus} }} ]"
+
+
+def _dynamic_batching(placement: Placement) -> str:
+    parts = []
+    if placement.preferred_batch_sizes:
+        parts.append(f"preferred_batch_size: [ {', '.join(map(str, sorted(placement.preferred_batch_sizes)))} ]")
+    if placement.max_queue_delay_us:
+        parts.append(f"max_queue_delay_microseconds: {placement.max_queue_delay_us}")
+    return f"dynamic_batching {{ {' '.join(parts)} }}"
+
+
+def _warmup(batch: int, dims: str) -> str:
+    tensor = f'key: "IMAGE" value {{ data_type: TYPE_UINT8 dims: [ {dims} ] random_data: true }}'
+    return f'model_warmup [ {{ name: "batch of {batch}" batch_size: {batch} count: 2 inputs {{ {tensor} }} }} ]'

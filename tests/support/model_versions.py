@@ -1,0 +1,69 @@
+"""Real model versions for tests: a whole folder, as a trainer would write it, of any architecture."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, write_version
+from services.core.manifest import Calibration, Lineage, Metric, ModelManifest
+from services.core.models.classifier import Classifier
+from services.core.models.factory import create_model
+from services.core.models.state import save_state
+from services.core.preprocessing import Preprocessing
+from services.core.types import OperatingPoint
+
+
+def write_model_version(
+    folder: Path,
+    *,
+    alias: str = "default",
+    version: int = 1,
+    architecture: str = "customnet",
+    size_px: int = 64,
+    seed: int = 0,
+    weights: str = "none",
+) -> ModelManifest:
+    """Write one version; its network is drawn from ``seed`` and not trained."""
+    model = create_model(architecture, 2, weights, seed=seed)  # type: ignore[arg-type]
+    # Scores that differ from image to image: an untrained last layer says 0.5 to everything.
+    with torch.no_grad():
+        model.linear.weight.mul_(20)
+    manifest = _manifest(model, alias, version, architecture, size_px)
+    version_folder(folder, manifest, model)
+    return manifest
+
+
+def version_folder(folder: Path, manifest: ModelManifest, model: Classifier) -> None:
+    """Write the folder of a network with its manifest."""
+    rng = np.random.default_rng(0)
+    image = b"\x89PNG not looked at here"
+    part = HoldoutPart("part-1", "disc", "good", "seed:1", hashlib.sha256(image).hexdigest())
+    reference = Reference(
+        images={"part-1.png": image},
+        files=("part-1.png",),
+        scores=np.array([0.1], np.float32),
+        embeddings=rng.standard_normal((1, manifest.embedding_size)).astype(np.float16),
+    )
+    write_version(ModelVersion(manifest, save_state(model), Holdout((part,)), reference), folder)
+
+
+def _manifest(model: Classifier, alias: str, version: int, architecture: str, size_px: int) -> ModelManifest:
+    return ModelManifest(
+        alias=alias,
+        version=version,
+        architecture=architecture,
+        classes=("good", "defect"),
+        preprocessing=Preprocessing(height_px=size_px, width_px=size_px),
+        normalisation=model.normalisation,
+        embedding_size=model.embedding_size,
+        operating_point=OperatingPoint(0.5, 0.4, 0.6),
+        calibration=Calibration("escape_rate", 0.01, 0.0, "none", 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0),
+        lineage=Lineage("test", "not trained", 0, 0, 0, 1, "0" * 64),
+        metrics={"auroc": Metric(0.5, 0.5, 0.5, 1)},
+        code_version="0",
+        created_at_ns=1,
+    )
