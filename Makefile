@@ -74,6 +74,11 @@ lint: install-checks ## Check format and rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@deploy/check-words
+	@deploy/settings-page --check
+
+.PHONY: docs
+docs: install ## Write docs/settings.md anew from the settings
+	@deploy/settings-page
 
 .PHONY: typecheck
 typecheck: install-checks ## Check types

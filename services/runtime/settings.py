@@ -28,19 +28,35 @@ class KafkaSettings(SettingsGroup):
     """How to reach Kafka."""
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Comma-separated host:port list.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    ssl_ca_file: Path | None = None
-    ssl_certificate_file: Path | None = None
-    ssl_key_file: Path | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How connections are encrypted and who is asked to sign in."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="How to sign in, with SASL_PLAINTEXT or SASL_SSL."
+    )
+    sasl_username: str | None = Field(default=None, description="User to sign in as.")
+    sasl_password: SecretStr | None = Field(default=None, description="That user's password.")
+    ssl_ca_file: Path | None = Field(
+        default=None, description="PEM file of the authorities that broker certificates are checked against."
+    )
+    ssl_certificate_file: Path | None = Field(default=None, description="PEM file of our own certificate, for mTLS.")
+    ssl_key_file: Path | None = Field(default=None, description="PEM file of that certificate's key.")
     group: str = Field(default="", description="Consumer group; empty takes the service's own name.")
-    request_timeout_ms: int = Field(default=15_000, ge=1_000, le=300_000)
-    delivery_timeout_ms: int = Field(default=30_000, ge=1_000, le=600_000)
-    session_timeout_ms: int = Field(default=20_000, ge=6_000, le=300_000)
-    max_poll_interval_ms: int = Field(default=300_000, ge=10_000, le=3_600_000)
-    max_message_bytes: int = Field(default=30_000_000, ge=100_000, le=200_000_000)
+    request_timeout_ms: int = Field(
+        default=15_000, ge=1_000, le=300_000, description="Longest wait for the answer to one request."
+    )
+    delivery_timeout_ms: int = Field(
+        default=30_000, ge=1_000, le=600_000, description="Longest time until a record is acknowledged, tries included."
+    )
+    session_timeout_ms: int = Field(
+        default=20_000, ge=6_000, le=300_000, description="A member that is silent for this long leaves its group."
+    )
+    max_poll_interval_ms: int = Field(
+        default=300_000, ge=10_000, le=3_600_000, description="Longest time between two polls before it leaves too."
+    )
+    max_message_bytes: int = Field(
+        default=30_000_000, ge=100_000, le=200_000_000, description="Largest record that is written or fetched."
+    )
     compression: Literal["none", "gzip", "lz4"] = Field(
         default="none", description="Of what is written; encoded images do not shrink. lz4 needs the package lz4."
     )
@@ -60,11 +76,13 @@ class ObjectStoreSettings(SettingsGroup):
 
     endpoint: str = Field(default="127.0.0.1:9000", description="host:port, without a scheme.")
     secure: bool = Field(default=False, description="Speak TLS.")
-    region: str = "us-east-1"
-    bucket: str = Field(default="sightline", min_length=3, max_length=63)
-    access_key: SecretStr = SecretStr("")
-    secret_key: SecretStr = SecretStr("")
-    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    region: str = Field(default="us-east-1", description="Region that requests are signed for.")
+    bucket: str = Field(
+        default="sightline", min_length=3, max_length=63, description="Holds images and model versions."
+    )
+    access_key: SecretStr = Field(default=SecretStr(""), description="Key to sign requests with.")
+    secret_key: SecretStr = Field(default=SecretStr(""), description="That key's secret.")
+    timeout_s: float = Field(default=10.0, gt=0, le=300, description="Deadline of one request.")
 
     def connection(self) -> StoreConnection:
         """What the object store's adapter takes."""
@@ -80,7 +98,7 @@ class TritonSettings(SettingsGroup):
     """How to reach Triton over gRPC."""
 
     urls: str = Field(default="127.0.0.1:8001", description="Comma-separated host:port list of gRPC endpoints.")
-    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    timeout_s: float = Field(default=10.0, gt=0, le=300, description="Deadline of one request.")
     shared_memory: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="Pass tensors through system shared memory; auto uses it where the host is this one.",
@@ -95,25 +113,29 @@ class TritonSettings(SettingsGroup):
 class OpsSettings(SettingsGroup):
     """The HTTP port for probes and metrics."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="Address that probes and metrics are served on.")
     port: int = Field(default=9100, ge=0, le=65_535, description="0 takes a free one.")
 
 
 class GrpcSettings(SettingsGroup):
     """The gRPC server."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="Address that gRPC is served on.")
     port: int = Field(default=50051, ge=0, le=65_535, description="0 takes a free one.")
-    max_message_bytes: int = Field(default=32_000_000, ge=100_000, le=200_000_000)
-    max_workers: int = Field(default=8, ge=1, le=256)
+    max_message_bytes: int = Field(
+        default=32_000_000, ge=100_000, le=200_000_000, description="Largest message either way."
+    )
+    max_workers: int = Field(
+        default=8, ge=1, le=256, description="Calls served at once; as many may wait, more are refused."
+    )
 
 
 class TracingSettings(SettingsGroup):
     """OpenTelemetry."""
 
-    exporter: Literal["none", "otlp"] = "none"
-    otlp_endpoint: str = "http://127.0.0.1:4317"
-    sample_ratio: float = Field(default=0.01, ge=0, le=1)
+    exporter: Literal["none", "otlp"] = Field(default="none", description="Where traces go; otlp needs that extra.")
+    otlp_endpoint: str = Field(default="http://127.0.0.1:4317", description="gRPC address of the collector.")
+    sample_ratio: float = Field(default=0.01, ge=0, le=1, description="Share of frames that are traced.")
 
 
 class LimitSettings(SettingsGroup):
@@ -122,9 +144,13 @@ class LimitSettings(SettingsGroup):
     inline_limit_bytes: int = Field(
         default=900_000, ge=0, le=100_000_000, description="Largest message with its image inline."
     )
-    max_image_bytes: int = Field(default=25_000_000, ge=1_000, le=500_000_000)
-    max_image_pixels: int = Field(default=50_000_000, ge=1_000, le=1_000_000_000)
-    max_aspect_ratio: float = Field(default=50.0, ge=1.0)
+    max_image_bytes: int = Field(
+        default=25_000_000, ge=1_000, le=500_000_000, description="Largest encoded image that is read."
+    )
+    max_image_pixels: int = Field(
+        default=50_000_000, ge=1_000, le=1_000_000_000, description="Most pixels; refused before they are decoded."
+    )
+    max_aspect_ratio: float = Field(default=50.0, ge=1.0, description="Longest side by shortest.")
 
 
 class ServiceSettings(BaseSettings):
@@ -138,7 +164,9 @@ class ServiceSettings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least important kind of line that is written."
+    )
     drain_s: float = Field(
         default=20.0, gt=0, le=600, description="Longest time to finish what is in flight on SIGTERM."
     )

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from services.runtime.settings import ServiceSettings
 
@@ -32,20 +33,43 @@ class SettingRow:
 
 
 def setting_rows(settings_class: type[ServiceSettings]) -> list[SettingRow]:
-    """List the settings of a service in the order in which they are declared, groups unfolded."""
-    return _rows(settings_class, "SIGHTLINE_", settings_class())
+    """List the settings of a service in the order in which they are declared, groups unfolded.
+
+    What can be said in YAML only (lists of groups) comes with its path instead of a variable.
+    """
+    return _rows(settings_class, "SIGHTLINE_{}", None)
 
 
-def _rows(model: type[BaseModel], prefix: str, defaults: BaseModel) -> list[SettingRow]:
+def _rows(model: type[BaseModel], name_as: str, defaults: BaseModel | None) -> list[SettingRow]:
+    """Rows of one group; ``name_as`` holds the place of a field's name."""
     rows: list[SettingRow] = []
+    in_yaml = not name_as.startswith("SIGHTLINE_")
     for name, info in model.model_fields.items():
-        variable = f"{prefix}{name.upper()}"
-        value = getattr(defaults, name)
-        if isinstance(value, BaseModel):
-            rows += _rows(type(value), f"{variable}__", value)
+        default = getattr(defaults, name) if defaults is not None else info.get_default(call_default_factory=True)
+        shown = name_as.format(name if in_yaml else name.upper())
+        groups = _groups(info.annotation)
+        if isinstance(default, BaseModel):
+            inner = f"{shown}.{{}}" if in_yaml else f"{shown}__{{}}"
+            rows += _rows(type(default), inner, default)
+        elif groups:
+            listed = typing.get_origin(info.annotation) is list
+            if listed:
+                rows.append(SettingRow(shown, "list, in YAML", _shown(default), info.description or "See below."))
+            path = f"{name if not in_yaml else shown}{'[]' if listed else ''}"
+            for group in groups:
+                # Of several groups, ``kind`` says which one it is.
+                told = f"[kind={_name(group.model_fields['kind'].annotation).strip('`')}]" if len(groups) > 1 else ""
+                rows += _rows(group, f"{path}{told}.{{}}", None)
         else:
-            rows.append(SettingRow(variable, _kind(info), _shown(value), info.description or ""))
+            rows.append(SettingRow(shown, _kind(info), _shown(default), info.description or ""))
     return rows
+
+
+def _groups(annotation: Any) -> list[type[BaseModel]]:
+    """The groups that a field's type is made of, inside lists, unions and annotations."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [group for each in typing.get_args(annotation) for group in _groups(each)]
 
 
 def _kind(info: FieldInfo) -> str:
@@ -87,23 +111,22 @@ def _name(annotation: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None or value == "" or isinstance(value, SecretStr):
+    if value is PydanticUndefined:
+        return "(required)"
+    if isinstance(value, SecretStr) or value is None or value in ("", [], (), {}):
         return "(empty)"
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, enum.Enum):
         return str(value.value)
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, default=lambda item: item.model_dump(mode="json")) if value else "(empty)"
-    return str(value)
+    if isinstance(value, bool | list | tuple | dict):
+        return json.dumps(value, default=lambda item: item.model_dump(mode="json"))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def markdown_table(rows: list[SettingRow]) -> str:
     """The rows as a Markdown table."""
     lines = ["| Variable | Value | Default | Meaning |", "|---|---|---|---|"]
     for row in rows:
-        cells = (f"`{row.variable}`", row.kind, f"`{row.default}`" if row.default != "(empty)" else "", row.description)
+        default = {"(empty)": "", "(required)": "required"}.get(row.default, f"`{row.default}`")
+        cells = (f"`{row.variable}`", row.kind, default, row.description)
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines)

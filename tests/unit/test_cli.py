@@ -87,9 +87,9 @@ def test_a_broker_that_is_away_is_one_clear_message_and_exit_code_1(tmp_path: Pa
     ("arguments", "expected"),
     [
         (("settings", "nothing"), "the service must be one of ingest, detector, serving, dashboard, got 'nothing'"),
-        (("models", "promote", "0"), "0 is not in the range"),
+        (("models", "promote", "0"), "Input should be greater than or equal to 1"),
         (("smoke", "--source", "/nowhere"), "does not exist"),
-        (("smoke", "--frames", "0"), "0 is not in the range"),
+        (("smoke", "--frames", "0"), "Input should be greater than or equal to 1"),
         (("models", "add", "/nowhere"), "does not exist"),
     ],
 )
