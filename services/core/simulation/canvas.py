@@ -282,7 +282,9 @@ def blob(rng: np.random.Generator, roughness: float, corners: int = 28) -> Point
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def wander(rng: np.random.Generator, start: Points, heading: float, length: float, waviness: float) -> Points:
+def wander(
+    rng: np.random.Generator, start: Points, heading: float, length: float, waviness: float, jag: float = 0.0
+) -> Points:
     """A path that starts at ``start`` and strays from ``heading`` (radians) as it goes.
 
     Args:
@@ -290,10 +292,11 @@ def wander(rng: np.random.Generator, start: Points, heading: float, length: floa
         start: Shape ``(2,)``.
         heading: First direction, radians.
         length: Length of the path, in the units of ``start``.
-        waviness: Deviation of the turn at each of the 24 steps, radians.
+        waviness: Deviation of the lasting turn at each of the 24 steps, radians.
+        jag: Deviation of each step's own direction, radians.
     """
     steps = 24
-    turns = heading + np.cumsum(rng.normal(0.0, waviness, steps))
+    turns = heading + np.cumsum(rng.normal(0.0, waviness, steps)) + rng.normal(0.0, jag, steps)
     moves = np.stack([np.cos(turns), np.sin(turns)], axis=1) * (length / steps)
     return np.concatenate([start[None, :], start + np.cumsum(moves, axis=0)])
 

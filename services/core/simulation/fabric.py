@@ -66,8 +66,10 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
     _slubs(canvas, pose, streams.clutter, edge)
     reach = edge - _SELVEDGE
     place = np.array([streams.defect.uniform(-0.36, reach - 0.09), streams.defect.uniform(-0.36, 0.36)])
+    sound = canvas.lum.copy()
     for patch in _damage(canvas, pose, defect, place, streams.defect, lamp, (over, under), reach):
         canvas.mark_defect(patch)
+    np.copyto(canvas.lum, sound, where=~usable)  # the picture of the damage ends where the usable cloth does
     canvas.mask &= usable
     return Scene(develop(canvas, exposure, view), canvas.mask, usable, canvas.distractors & ~canvas.mask)
 
@@ -184,12 +186,15 @@ def _opening(canvas: Canvas, pose: Pose, outline: Points, rng: np.random.Generat
     canvas.lum[gap.window] -= relief(gap, lamp, 1.8) * np.float32(0.10)
     canvas.blend(gap, float(rng.uniform(0.07, 0.16)))
     middle = outline.mean(axis=0)
+    patches = [gap]
     for _ in range(int(rng.integers(2, 6))):
         root = outline[int(rng.integers(0, len(outline)))]
         inward = np.arctan2(*(middle - root)[::-1]) + rng.normal(0.0, 0.7)
-        end = wander(rng, root, inward, rng.uniform(0.012, 0.026), 0.2)
-        canvas.blend(stroke(canvas.shape, pose.pixels(end), 0.006 * pose.unit_px, 0.4).scaled(0.8), 0.5)
-    return [gap]
+        path = wander(rng, root, inward, rng.uniform(0.012, 0.026), 0.2)
+        end = stroke(canvas.shape, pose.pixels(path), 0.006 * pose.unit_px, 0.4).scaled(0.8)
+        canvas.blend(end, 0.5)
+        patches.append(end)
+    return patches
 
 
 def _snag(canvas: Canvas, pose: Pose, place: Points, rng: np.random.Generator, lamp: float) -> list[Patch]:

@@ -93,13 +93,13 @@ def crack(
         rng: Draws the path.
         light: Where the lamp stands, radians in the picture.
     """
-    main = wander(rng, place, heading, length, 0.34)
+    main = wander(rng, place, heading, length, 0.11, 0.55)
     taper = np.linspace(1.0, 0.45, len(main)) * width * pose.unit_px
     limbs = [(main, taper)]
     for _ in range(int(rng.integers(0, 3))):
         at = int(rng.integers(6, 18))
         side = heading + rng.choice([-1.0, 1.0]) * rng.uniform(0.5, 1.1)
-        twig = wander(rng, main[at], side, length * rng.uniform(0.2, 0.45), 0.3)
+        twig = wander(rng, main[at], side, length * rng.uniform(0.2, 0.45), 0.1, 0.5)
         limbs.append((twig, np.linspace(0.8, 0.4, len(twig)) * width * pose.unit_px))
     depth = float(rng.uniform(0.16, 0.36))
     patches = []

@@ -77,7 +77,7 @@ def _dent(u: FloatImage, v: FloatImage, place: Points, rng: np.random.Generator)
     # Half a dimple (the stripe is pushed aside), half a slope (it is pinched and spread).
     slope = du * np.float32(np.cos(turn)) + dv * np.float32(np.sin(turn))
     push: FloatImage = (steep * bump * (np.float32(0.6) + np.float32(0.7) * slope)).astype(np.float32)
-    return push, square < 2.0**2
+    return push, square < 2.5**2
 
 
 def _stripes(streams: Streams, pose: Pose, radius: FloatImage, bend: FloatImage, lamp: float, size: int) -> FloatImage:

@@ -30,6 +30,7 @@ ASPECT = 0.8
 """Height over width of the picture: 256 by 320."""
 
 _TURNS = 720
+_AMBIENT = 0.42  # the body's brightness
 
 
 def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
@@ -52,24 +53,21 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
     unit_px = width * view.uniform(0.265, 0.285)
     angle = view.normal(0.0, 0.06)
     pose = Pose.of((width * moved[0], width * moved[1]), unit_px, angle)
-    sound = np.ones(_TURNS)
-    outline = _misshapen(harm) if defect == "abnormal_shape" else sound
+    outline = _misshapen(harm) if defect == "abnormal_shape" else np.ones(_TURNS)
     # Heat: the cap is warmer or colder than the body by a margin that differs from car to car.
     margin = float(part.choice([-1.0, 1.0]) * part.uniform(0.13, 0.30))
     body = _body(streams, height, width)
     cap, cover = _cap(pose, outline, margin, height, width)
-    canvas = Canvas((body + cover * (cap - np.float32(0.42))).astype(np.float32))
+    canvas = Canvas((body + cover * (cap - np.float32(_AMBIENT))).astype(np.float32))
     reach = distance(*pose.units(height, width))
     _reflections(canvas, pose, streams.clutter, margin)
     canvas.distractors &= reach > 1.15
 
-    if defect == "shift":
+    if defect in {"shift", "abnormal_shape"}:
         should = Pose.of((width * home[0], width * home[1]), unit_px, angle)
-        _, whole = _cap(should, sound, margin, height, width)
-        canvas.mask |= np.abs(whole - cover) > 0.35
-    elif defect == "abnormal_shape":
-        _, whole = _cap(pose, sound, margin, height, width)
-        canvas.mask |= np.abs(whole - cover) > 0.35
+        usual, whole = _cap(should, np.ones(_TURNS), margin, height, width)
+        changed = np.abs(whole * (usual - np.float32(_AMBIENT)) - cover * (cap - np.float32(_AMBIENT)))
+        canvas.mask |= (np.abs(whole - cover) > 0.35) | (changed > 0.3 * abs(margin))
     elif defect == "foreign_object":
         _foreign_object(canvas, pose, harm, margin)
     canvas.lum = blurred(canvas.lum, width / 320.0 * float(view.uniform(1.1, 1.6)))
@@ -87,7 +85,7 @@ def _body(streams: Streams, height: int, width: int) -> FloatImage:
     x = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :]
     y = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
     slope = part.normal(0.0, 0.08, 2)
-    body = np.float32(0.42) + np.float32(slope[0]) * x + np.float32(slope[1]) * y
+    body = np.float32(_AMBIENT) + np.float32(slope[0]) * x + np.float32(slope[1]) * y
     drift: FloatImage = (body + np.float32(0.022) * noise(part, height, width, 32.0)).astype(np.float32)
     # The flap's hinge and the panel gap beside the cap, always at the same place.
     gap = np.exp(-(((x - np.float32(0.43)) / np.float32(0.008)) ** 2)) * np.float32(part.uniform(0.05, 0.12))
@@ -122,7 +120,7 @@ def _cap(
     index = np.minimum(turn * np.float32(_TURNS / (2.0 * np.pi)), _TURNS - 1).astype(np.int32)
     radius = radius / np.take(outline.astype(np.float32), index)
     cover = np.clip((1.0 - radius) * np.float32(pose.unit_px) + 0.5, 0.0, 1.0)
-    heat = np.float32(0.42 + margin) - np.float32(margin * 0.45) * radius * radius
+    heat = np.float32(_AMBIENT + margin) - np.float32(margin * 0.45) * radius * radius
     for at, wide, share in ((0.82, 0.05, -0.38), (0.55, 0.035, 0.22), (0.95, 0.03, 0.2)):
         heat = heat + np.float32(margin * share) * np.exp(-(((radius - np.float32(at)) / np.float32(wide)) ** 2))
     grip = np.clip((0.11 - np.abs(v)) * 30.0, 0.0, 1.0) * np.clip((0.6 - np.abs(u)) * 20.0, 0.0, 1.0)
@@ -145,7 +143,7 @@ def _foreign_object(canvas: Canvas, pose: Pose, rng: np.random.Generator, margin
     """A hand, a rag, a tool or a cable in the picture, with a heat of its own."""
     turn, far = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.2, 1.1)
     place = far * np.array([np.cos(turn), np.sin(turn)])
-    heat = 0.42 + margin * rng.choice([-0.9, 1.7])
+    heat = _AMBIENT + margin * rng.choice([-0.9, 1.7])
     if rng.random() < 0.5:
         patch = polygon(canvas.shape, pose.pixels(place + blob(rng, 0.45) * rng.uniform(0.17, 0.3)), 1.2)
     else:

@@ -106,7 +106,8 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
         _heat(canvas, window, sound, streams)
         _lay_bead(canvas, window, us, vs, damaged, streams, lamp - angle)
         # A ripple that strays shows on the whole bead there; a gap shows where the bead should be.
-        canvas.mask[window] |= affected & (sound < 1.0)
+        _, reach = damaged.across(us, vs)
+        canvas.mask[window] |= affected & (np.minimum(sound, reach) < 1.03)
         for patch in _damage(canvas, pose, defect, damaged, harm, lamp):
             canvas.mark_defect(patch)
     return Scene(develop(canvas, exposure, view), canvas.mask, aoi, canvas.distractors & ~canvas.mask)
@@ -167,7 +168,8 @@ def _damage_course(
         jitter = seam.jitter + here * np.float32(rng.uniform(1.0, 1.6)) * _wave(rng, 40)
         half = seam.half_width * (1.0 + here * np.float32(0.16) * _wave(rng, 44))
         middle = seam.middle + here * np.float32(0.0045) * _wave(rng, 50)
-        return _Seam(seam.start, seam.end, half, middle, jitter), (u > low) & (u < high)
+        margin = 0.012  # how far the change fades out
+        return _Seam(seam.start, seam.end, half, middle, jitter), (u > low - margin) & (u < high + margin)
     if defect == "interruption":
         # Both ends are rounded, so the bare stretch is shorter than the gap by about one width.
         high = low + float(rng.uniform(0.095, 0.16))

@@ -103,8 +103,9 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
         cover, shade = _row(u, v, side, rows[side], pose.unit_px, lamp - angle, fields)
         canvas.lum += cover * (metal * shade - canvas.lum)
         if defect:
-            whole, _ = _row(u, v, side, sound[side], pose.unit_px, lamp - angle, fields)
+            whole, hue = _row(u, v, side, sound[side], pose.unit_px, lamp - angle, fields)
             changed = np.maximum(changed, np.abs(whole - cover))
+            changed = np.maximum(changed, np.float32(1.6) * np.abs(whole * hue - cover * shade))
     mask = (changed > 0.35) & inside
     for patch, _ in canvas.tints:  # films lie on the fabric, under the metal
         patch.alpha[np.abs(u[patch.window]) < _ROOT] = 0.0
