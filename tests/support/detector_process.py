@@ -61,13 +61,13 @@ def tiny_manifest(version: int = 1, **changes: Any) -> ModelManifest:
     return ModelManifest(**(values | changes))
 
 
-def store_version(store: StoreConnection, manifest: ModelManifest, folder: Path) -> None:
-    """Put a version with this manifest, and nothing of use else, into the object store."""
+def store_version(store: StoreConnection, manifest: ModelManifest, folder: Path, weights: bytes = b"weights") -> None:
+    """Put a version with this manifest and these weights into the object store; the folder stays."""
     reference = Reference(
         {"a.png": b"a"}, ("a.png",), np.zeros(1, np.float32), np.zeros((1, manifest.embedding_size), np.float16)
     )
     holdout = Holdout((HoldoutPart("part-1", "disc", "good", "seed 1", "0" * 64),))
-    write_version(ModelVersion(manifest, b"weights", holdout, reference), folder)
+    write_version(ModelVersion(manifest, weights, holdout, reference), folder)
     ModelStore(S3ObjectStore(store)).upload(folder)
 
 
@@ -168,7 +168,9 @@ class DetectorProcess:
             "IMAGE_MISSING_WAIT_S": "0.5",
             **settings,
         }
+        self._names_path = servers.folder / f"{name}-{self.ops_port}.threads.json"
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        env["BENCH_THREAD_NAMES"] = str(self._names_path)
         env |= {f"SIGHTLINE_{key}": value for key, value in values.items()}
         self.process = ChildProcess(
             name, [sys.executable, "-m", module], log_path=servers.folder / f"{name}-{self.ops_port}.log", env=env
@@ -185,9 +187,19 @@ class DetectorProcess:
         """Sum of a metric's samples."""
         return metric_total(fetch(self.ops_port, "/metrics")[1].decode(), name)
 
+    def wait_for_verdicts(self, count: int, timeout_s: float = 60.0) -> None:
+        """Wait until it has had so many verdicts acknowledged."""
+        wait_until(lambda: self.metric("sightline_detector_verdicts_total") >= count, f"{count} verdicts", timeout_s)
+
     def ready(self) -> bool:
         """What its readiness probe says."""
         return fetch(self.ops_port, "/readyz")[0] == 200
+
+    def thread_names(self) -> dict[int, str]:
+        """Names of its threads by kernel id, where the module that was started writes them down."""
+        if not self._names_path.exists():
+            return {}
+        return {int(number): name for number, name in json.loads(self._names_path.read_text()).items()}
 
     @property
     def log(self) -> str:
