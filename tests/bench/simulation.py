@@ -4,7 +4,7 @@
 network's embedding and a fine-tuned network, each on the same training parts, and scores all on the same unseen parts.
 The line is good when the pixels say little (AUROC below 0.8) and a fine-tuned network says nearly all (above 0.97).
 
-The linear model on pixels is given every advantage: the best of several picture sizes and penalties *on the test parts*.
+The linear model on pixels is given every advantage: the best of several picture sizes and penalties on the very test.
 """
 
 from __future__ import annotations
@@ -151,11 +151,9 @@ def to_inputs(parts: Sequence[SimulatedPart]) -> torch.Tensor:
 def embed(model: Classifier, inputs: torch.Tensor) -> NDArray[np.float32]:
     """Embeddings of the network as it is, in bfloat16."""
     model.eval()
-    batches = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for batch in inputs.split(32):
-            batches.append(model.embed(batch.contiguous(memory_format=torch.channels_last)).float().numpy())
-    return np.concatenate(batches)
+        batches = [model.embed(batch.contiguous(memory_format=torch.channels_last)) for batch in inputs.split(32)]
+    return torch.cat(batches).float().numpy()
 
 
 def fine_tune(
@@ -166,7 +164,7 @@ def fine_tune(
     seed: int,
     tick: Callable[[str], None],
 ) -> None:
-    """Train the whole network: AdamW with one cycle of the learning rate, mirrored pictures as the only augmentation."""
+    """Train the whole network: AdamW, one cycle of the learning rate, mirroring as the only augmentation."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     targets = torch.from_numpy(labels)
@@ -248,7 +246,7 @@ def run(plan: Plan, tick: Callable[[str], None]) -> tuple[list[Speed], list[Sepa
 
 
 def verdicts(speeds: Sequence[Speed], separabilities: Sequence[Separability], quick: bool) -> list[str]:
-    """What misses its bound, in words; empty when all is well. Speed is judged by processor time on the 320 px products."""
+    """What misses its bound, in words; empty when all is well. Speed is judged by processor time at 320 px."""
     limit = QUICK_FINE_TUNED_LIMIT if quick else FINE_TUNED_LIMIT
     missed = [
         f"{speed.product}: {speed.frames_per_cpu_s:.0f} frames a processor second, wanted {FRAMES_PER_S_LIMIT:.0f}"
