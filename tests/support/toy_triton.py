@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_MODEL = '''
+_MODEL = """
 import time
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+from services.serving.backend.tensors import make_tensor, read_tensor
 
 
 class TritonPythonModel:
@@ -23,7 +25,7 @@ class TritonPythonModel:
         time.sleep({delay_s})
         answers = []
         for request in requests:
-            images = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "IMAGE"))
+            images = read_tensor(request, "IMAGE")
             if images.max() == 13:
                 error = pb_utils.TritonError("thirteen is refused", pb_utils.TritonError.INVALID_ARG)
                 answers.append(pb_utils.InferenceResponse(error=error))
@@ -35,13 +37,9 @@ class TritonPythonModel:
                 "PROBABILITIES": np.concatenate([1 - score, score], axis=1),
                 "EMBEDDING": channels,
             }}
-            answers.append(
-                pb_utils.InferenceResponse(
-                    [pb_utils.Tensor.from_dlpack(name, value.__dlpack__()) for name, value in outputs.items()]
-                )
-            )
+            answers.append(pb_utils.InferenceResponse([make_tensor(name, value) for name, value in outputs.items()]))
         return answers
-'''
+"""
 
 _CONFIG = """
 name: "{name}"

@@ -1,8 +1,4 @@
-"""The Python-backend model that serves one version. Runs inside Triton's own process, one for each instance.
-
-Tensors cross by DLPack only: under numpy 2, Triton builds that were compiled against numpy 1 hand out wrong values by
-``as_numpy``, without an error.
-"""
+"""The Python-backend model that serves one version. Runs inside Triton's own process, one for each instance."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ from numpy.typing import NDArray
 
 from services.core.errors import SightlineError
 from services.serving.backend.engine import Answer, EngineRequest, InferenceEngine, build_engine
+from services.serving.backend.tensors import make_tensor, read_tensor
 
 
 class TritonPythonModel:
@@ -53,8 +50,7 @@ class TritonPythonModel:
             if request.is_cancelled():
                 answers[index] = _refusal("the caller gave up", pb_utils.TritonError.CANCELLED)
             else:
-                images: Any = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "IMAGE"))
-                batches.append((index, images))
+                batches.append((index, read_tensor(request, "IMAGE")))
         for index, answer in self._answer(batches):
             answers[index] = answer
         return answers
@@ -82,9 +78,7 @@ def _response(rows: Answer) -> Any:
     if not np.isfinite(rows.scores).all():
         return _refusal("a score must be finite, got NaN or infinity", pb_utils.TritonError.INVALID_ARG)
     outputs = {"SCORE": rows.scores.reshape(-1, 1), "PROBABILITIES": rows.probabilities, "EMBEDDING": rows.embeddings}
-    return pb_utils.InferenceResponse(
-        [pb_utils.Tensor.from_dlpack(name, np.ascontiguousarray(array).__dlpack__()) for name, array in outputs.items()]
-    )
+    return pb_utils.InferenceResponse([make_tensor(name, array) for name, array in outputs.items()])
 
 
 def _refusal(why: str, code: Any) -> Any:
