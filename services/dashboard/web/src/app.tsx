@@ -3,6 +3,7 @@ import { Link, Route, Routes, useLocation } from "react-router";
 import styles from "./app.module.css";
 import { AppHeader } from "./components/AppHeader";
 import { ButtonLook } from "./components/Button";
+import { HeaderToolsProvider } from "./components/HeaderTools";
 import { Message } from "./components/Message";
 import { useI18n } from "./i18n";
 import { PartPage } from "./pages/part/PartPage";
@@ -20,7 +21,7 @@ export function App() {
     main.current?.focus({ preventScroll: true });
   }, [pathname]);
   return (
-    <>
+    <HeaderToolsProvider>
       <a className={styles["skip"]} href="#main">
         {t("app.skip")}
       </a>
@@ -34,7 +35,7 @@ export function App() {
           </Routes>
         </Boundary>
       </main>
-    </>
+    </HeaderToolsProvider>
   );
 }
 

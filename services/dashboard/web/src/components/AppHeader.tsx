@@ -4,6 +4,7 @@ import { useTheme } from "../theme/theme";
 import styles from "./AppHeader.module.css";
 import { IconButtonLook } from "./Button";
 import { ConnectionPill } from "./ConnectionPill";
+import { HeaderToolsSlot } from "./HeaderTools";
 import { Icon } from "./Icon";
 
 export function AppHeader() {
@@ -24,7 +25,7 @@ export function AppHeader() {
       <div className={styles["state"]}>
         <ConnectionPill />
       </div>
-      <span className={styles["spacer"]} />
+      <HeaderToolsSlot className={styles["page"]} />
       <div className={styles["tools"]}>
         <button type="button" className={IconButtonLook} aria-label={t("language.switch")} title={t("language.switch")}
           onClick={() => setLanguage(language === "en" ? "de" : "en")}>

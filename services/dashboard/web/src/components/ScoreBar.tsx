@@ -18,6 +18,7 @@ export function ScoreBar({ part, size = "normal" }: { part: Inspection; size?: "
         <span className={`${styles["zone"]} ${styles["review"]}`}
           style={{ left: percent(scale.low), width: percent(scale.high - scale.low) }} />
         <span className={`${styles["zone"]} ${styles["fail"]}`} style={{ left: percent(scale.high) }} />
+        <span className={styles["threshold"]} style={{ left: percent(scale.threshold) }} />
         <span className={styles["needle"]} style={{ left: percent(scale.score) }} />
       </div>
       {size === "large" && (

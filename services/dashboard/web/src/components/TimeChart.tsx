@@ -80,10 +80,10 @@ export function TimeChart({ title, times, pointS, windowS, curves, show, leastTo
               </text>
             </g>
           ))}
-          {[windowS, windowS / 2, 0].map((ago) => (
+          {[windowS, windowS * 0.6, windowS * 0.2, 0].map((ago) => (
             <text key={ago} className={styles["axis"]} y={height - 2} x={LEFT + plotWidth * (1 - ago / windowS)}
               textAnchor={ago === 0 ? "end" : ago === windowS ? "start" : "middle"}>
-              {ago === 0 ? t("chart.now") : t("chart.ago", { age: format.age(ago) })}
+              {ago === 0 ? t("chart.now") : t("chart.ago", { age: format.minutes(ago) })}
             </text>
           ))}
           {curves.map((curve) =>

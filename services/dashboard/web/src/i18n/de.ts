@@ -182,6 +182,6 @@ export const de: Catalogue = {
 
   "theme.to_light": "Zum hellen Design wechseln",
   "theme.to_dark": "Zum dunklen Design wechseln",
-  "language.switch": "Language: English",
+  "language.switch": "EN: switch to English",
   "language.short": "EN",
 };

@@ -181,7 +181,7 @@ export const en = {
 
   "theme.to_light": "Switch to the light theme",
   "theme.to_dark": "Switch to the dark theme",
-  "language.switch": "Sprache: Deutsch",
+  "language.switch": "DE: auf Deutsch umstellen",
   "language.short": "DE",
 } as const;
 

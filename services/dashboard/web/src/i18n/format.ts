@@ -8,6 +8,7 @@ export interface Formats {
   bytes: (value: number) => string;
   /** How long ago, coarse: `12 s`, `3 min`, `5 h`. */
   age: (seconds: number) => string;
+  minutes: (seconds: number) => string;
   clock: (atMs: number) => string;
   /** Hours and minutes today, with the date on another day. */
   since: (atMs: number) => string;
@@ -21,7 +22,7 @@ export function makeFormats(locale: string): Formats {
   const percentFine = number({ style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const percentWhole = number({ style: "percent", maximumFractionDigits: 0 });
   const score = number({ minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  const scoreFine = number({ maximumSignificantDigits: 2 });
+  const scoreFine = number({ minimumFractionDigits: 3, maximumFractionDigits: 3 });
   const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
   const minute = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
   const dayAndMinute = new Intl.DateTimeFormat(locale, {
@@ -38,7 +39,10 @@ export function makeFormats(locale: string): Formats {
     count: (value) => whole.format(value),
     rate: (value) => (value >= 100 ? whole : oneDigit).format(value),
     percent: (share) => (share === 0 || share >= 0.9995 ? percentWhole : percentFine).format(share),
-    score: (value) => (value > 0 && value < 0.005 ? scoreFine : score).format(value),
+    score: (value) => {
+      if (value > 0 && value < 0.001) return `<${scoreFine.format(0.001)}`;
+      return (value > 0 && value < 0.01 ? scoreFine : score).format(value);
+    },
     milliseconds: (value) => {
       if (value >= 10_000) return `${whole.format(value / 1000)} s`;
       if (value >= 1_000) return `${oneDigit.format(value / 1000)} s`;
@@ -50,6 +54,7 @@ export function makeFormats(locale: string): Formats {
       if (seconds < 5_400) return `${whole.format(Math.round(seconds / 60))} min`;
       return `${whole.format(Math.round(seconds / 3600))} h`;
     },
+    minutes: (seconds) => `${whole.format(seconds / 60)} min`,
     clock: (atMs) => clock.format(atMs),
     since: (atMs) => {
       const today = new Date().toDateString() === new Date(atMs).toDateString();

@@ -52,7 +52,7 @@ function LoadedPart({ part, onOpen, onReload }: LoadedProps) {
           <Icon name="left" size={18} />
           {t("part.back")}
         </Link>
-        <h1>{t("part.title", { part: inspection.part_id })}</h1>
+        <h1>{inspection.part_id}</h1>
         <span className={styles["where"]}>
           {inspection.camera_id} · {format.clock(inspection.captured_at_ms)}
         </span>

@@ -40,14 +40,14 @@ export const CameraTile = memo(function CameraTile({ camera, nowMs, staleS, room
             </span>
           </div>
           {part && <Judgement part={part} />}
-          <div className={styles["strips"]}>
+        </div>
+        <div className={styles["strips"]}>
             <div className={styles["strip"]}>
               <PartStrip title={t("camera.latest")} parts={camera.latest.slice(0, 20)} rows={roomy ? 3 : 2} />
             </div>
             <div className={styles["strip"]}>
               <PartStrip title={t("camera.flagged")} parts={camera.flagged} rows={1} none={t("camera.flagged.none")} />
             </div>
-          </div>
         </div>
       </div>
     </article>

@@ -6,14 +6,14 @@ import { useI18n } from "../../i18n";
 import styles from "./FigureBand.module.css";
 
 /** The figures of everything shown, and how they moved over the last five minutes. */
-export function FigureBand({ wall }: { wall: Wall }) {
+export function FigureBand({ wall, roomy }: { wall: Wall; roomy: boolean }) {
   const { t, format } = useI18n();
   const { figures } = wall;
   const total = figures.passed + figures.failed + figures.reviewed;
   const share = (count: number) => (total > 0 ? format.percent(count / total) : t("figures.none"));
   const latency = (value: number | null) => (value === null ? t("figures.none") : format.milliseconds(value));
   return (
-    <section className={styles["band"]} aria-label={t("figures.label")}>
+    <section className={styles["band"]} data-roomy={roomy} aria-label={t("figures.label")}>
       <dl className={styles["figures"]}>
         <Figure name={t("figures.inspected")} value={format.count(total)} detail={t("figures.window")} />
         <Figure name={t("figures.fail")} value={share(figures.failed)} tone={figures.failed > 0 ? "fail" : ""}

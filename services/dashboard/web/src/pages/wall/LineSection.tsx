@@ -21,7 +21,7 @@ export function LineSection({ line, nowMs, staleS, roomy, heading }: Props) {
     <section aria-label={t("line.heading", { line: line.line_id })}>
       {heading && (
         <div className={styles["head"]}>
-          <h2>{t("line.heading", { line: line.line_id })}</h2>
+          <h2>{line.line_id}</h2>
           <span>{t("line.rate", { rate: format.rate(rate) })}</span>
           {total > 0 && <span>{t("line.defects", { share: format.percent(failed / total) })}</span>}
           {newest > 0 && <span>{t("line.lag", { age: format.age((nowMs - newest) / 1000) })}</span>}

@@ -32,6 +32,7 @@ export function PartStrip({ title, parts, rows, none = "" }: Props) {
     <>
       <h4 className={styles["title"]}>{title}</h4>
       {/* Held still while a person points at it or moves through it: a target must not run away. */}
+      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- it only stops moving */}
       <ul className={styles["strip"]} ref={setElement} onPointerEnter={() => setHeld(parts)} onPointerLeave={() => setHeld(null)}
         onFocus={() => setHeld(held ?? parts)} onBlur={(event) => !event.currentTarget.contains(event.relatedTarget) && setHeld(null)}>
         {shown.length === 0 && <li className={styles["none"]}>{none}</li>}

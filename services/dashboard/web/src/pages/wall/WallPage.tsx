@@ -2,6 +2,7 @@ import { useEffect } from "react";
 import { useSearchParams } from "react-router";
 import type { Wall } from "../../api/types";
 import { ButtonLook, StrongButtonLook } from "../../components/Button";
+import { HeaderTools } from "../../components/HeaderTools";
 import { Icon } from "../../components/Icon";
 import { Message } from "../../components/Message";
 import { useI18n } from "../../i18n";
@@ -28,7 +29,8 @@ export function WallPage() {
   }
   return (
     <div className={styles["page"]} data-frozen={live.frozen !== null} data-old={live.phase === "lost"}>
-      <WallBar wall={wall} />
+      <h1 className="visually-hidden">{t("wall.title")}</h1>
+      <WallTools wall={wall} />
       {wall.lines.length === 0 ? (
         <Message title={t("wall.empty.title")} text={t("wall.empty.text")} />
       ) : (
@@ -45,7 +47,7 @@ function WallContent({ wall }: { wall: Wall }) {
   const cameras = wall.lines.reduce((count, line) => count + line.cameras.length, 0);
   return (
     <div className={styles["content"]}>
-      <FigureBand wall={wall} />
+      <FigureBand wall={wall} roomy={cameras <= 2} />
       {wall.lines.map((line) => (
         <LineSection key={line.line_id} line={line} nowMs={nowMs} staleS={wall.stale_s} roomy={cameras <= 2}
           heading={wall.lines.length > 1 || line.cameras.length > 1} />
@@ -54,14 +56,13 @@ function WallContent({ wall }: { wall: Wall }) {
   );
 }
 
-function WallBar({ wall }: { wall: Wall }) {
+function WallTools({ wall }: { wall: Wall }) {
   const { t, format } = useI18n();
   const live = useLive();
   const store = useLiveStore();
   const missed = live.frozen && live.wall ? live.wall.figures.seen - live.frozen.figures.seen : 0;
   return (
-    <div className={styles["bar"]}>
-      <h1>{t("wall.title")}</h1>
+    <HeaderTools>
       {live.frozen && (
         <span className={styles["frozen"]} role="status">
           <Icon name="pause" size={18} />
@@ -69,9 +70,8 @@ function WallBar({ wall }: { wall: Wall }) {
           {missed > 0 && <span aria-live="off">· {t("wall.frozen.missed", { count: format.count(missed) })}</span>}
         </span>
       )}
-      <div className={styles["right"]}>
-        <LineFilter wall={wall} />
-        {wall.lines.length > 0 &&
+      <LineFilter wall={wall} />
+      {wall.lines.length > 0 &&
           (live.frozen ? (
             <button type="button" className={StrongButtonLook} onClick={() => store.resume()}>
               <Icon name="play" size={18} />
@@ -82,9 +82,8 @@ function WallBar({ wall }: { wall: Wall }) {
               <Icon name="pause" size={18} />
               {t("wall.freeze")}
             </button>
-          ))}
-      </div>
-    </div>
+        ))}
+    </HeaderTools>
   );
 }
 
@@ -100,7 +99,7 @@ function LineFilter({ wall }: { wall: Wall }) {
       <option value="">{t("wall.all_lines")}</option>
       {names.map((name) => (
         <option key={name} value={name}>
-          {t("line.heading", { line: name })}
+          {name}
         </option>
       ))}
     </select>

@@ -1,0 +1,62 @@
+import type { Figures, Inspection, Wall } from "../src/api/types";
+
+export const FIGURES: Figures = {
+  seen: 1,
+  passed: 1,
+  failed: 0,
+  reviewed: 0,
+  late: 0,
+  frames_per_s: 0.1,
+  p50_ms: 40,
+  p95_ms: 50,
+  p99_ms: 60,
+};
+
+export function inspection(number: number, change: Partial<Inspection> = {}): Inspection {
+  return {
+    frame_id: `frame-${number}`,
+    part_id: `part-${number}`,
+    line_id: "line-1",
+    camera_id: "cam-1",
+    product: "disc",
+    sequence: number,
+    captured_at_ms: 1_000 * number,
+    decided_at_ms: 1_000 * number + 40,
+    verdict: "pass",
+    reason: "score",
+    score: 0.2,
+    threshold: 0.62,
+    review_low: 0.55,
+    review_high: 0.68,
+    alias: "default",
+    model_version: 1,
+    defect_class: "",
+    cycle_time_ms: 250,
+    in_time: true,
+    total_ms: 40,
+    detail: "",
+    ...change,
+  };
+}
+
+export function wall(latest: Inspection[] = []): Wall {
+  return {
+    at_ms: 1_000,
+    epoch: "e",
+    revision: latest.length,
+    window_s: 300,
+    point_s: 5,
+    stale_s: 10,
+    figures: FIGURES,
+    series: [],
+    components: [],
+    lines: [
+      {
+        line_id: "line-1",
+        figures: FIGURES,
+        series: [],
+        cameras: [{ camera_id: "cam-1", figures: FIGURES, latest, flagged: latest.filter((one) => one.verdict !== "pass") }],
+      },
+    ],
+  };
+}

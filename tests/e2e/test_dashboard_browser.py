@@ -1,0 +1,390 @@
+"""The page in a real Chromium: what people see, what they do, and what it says when something is away."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from services.core.types import Reason, Verdict
+from services.dashboard.app import STATIC_DIR
+from services.dashboard.components import Reading, State
+from tests.e2e.dashboard_feed import DEMO_CAMERAS, DashboardUnderTest
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = os.environ.get("SIGHTLINE_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+AXE = STATIC_DIR.parent / "web/node_modules/axe-core/axe.min.js"
+SIZES = {"desk": (1440, 900), "tablet": (1024, 768), "phone": (390, 844)}
+SLOW_MS = 12_000
+
+expect.set_options(timeout=SLOW_MS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium, or set SIGHTLINE_TEST_CHROMIUM")
+    if not (STATIC_DIR / "index.html").is_file():
+        pytest.fail("the page must be built first: make web")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def line() -> Iterator[DashboardUnderTest]:
+    dashboard = DashboardUnderTest(DEMO_CAMERAS[:2], pictures=4).start()
+    yield dashboard
+    dashboard.stop()
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Open pages that must stay clean: no error in the console, no request to anywhere else."""
+    contexts = []
+    complaints: list[str] = []
+
+    def open_one(url: str, size: str = "desk", scheme: str = "dark", forgiven: str = "$^", **more: Any) -> Page:
+        width, height = SIZES[size]
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB", **more
+        )
+        contexts.append(context)
+        page = context.new_page()
+        origin = re.match(r"https?://[^/]+", url)
+        assert origin is not None
+
+        def on_console(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning") and not re.search(forgiven, message.text):
+                complaints.append(f"console {message.type}: {message.text}")
+
+        def on_request(request: Request) -> None:
+            if not request.url.startswith((origin.group(), "data:", "blob:")):
+                complaints.append(f"request to {request.url}")
+
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
+        page.on("request", on_request)
+        page.goto(url)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def keep_publishing(line: DashboardUnderTest, every_s: float = 0.15) -> Callable[[], None]:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(every_s):
+            line.publish_part()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        thread.join()
+
+    return end
+
+
+def tile(page: Page, camera: str = "line-a-top") -> Any:
+    return page.get_by_role("article", name=camera)
+
+
+def sideways_scroll(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def accessibility_complaints(page: Page) -> list[str]:
+    # Run by the debugger: the page's own security policy would refuse the script.
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        """async () => (await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}))
+        .violations.map(v => v.id + ": " + v.nodes.map(n => n.target + " " + n.failureSummary).join(" | "))"""
+    )
+    return list(found)
+
+
+def shown_part(page: Page, camera: str = "line-a-top") -> str:
+    return str(tile(page, camera).get_by_test_id("stage").get_attribute("aria-label"))
+
+
+def test_parts_appear_by_themselves_with_verdict_score_model_and_picture(
+    line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    page = open_page(line.url)
+    expect(page.get_by_text("No parts yet")).to_be_visible()
+    expect(page.get_by_test_id("connection")).to_contain_text("Waiting for the first part")
+
+    line.publish_part(verdict=Verdict.FAIL, score=0.91, defect_class="crack")
+    expect(tile(page)).to_contain_text("Fail")
+    expect(tile(page)).to_contain_text("0.91")
+    expect(tile(page)).to_contain_text("default v3")
+    expect(page.get_by_test_id("connection")).to_contain_text("Live")
+    picture = tile(page).get_by_test_id("stage").locator("img")
+    expect(picture).to_be_visible()
+    page.wait_for_function("image => image.complete && image.naturalWidth > 100", arg=picture.element_handle())
+
+    before = shown_part(page)
+    line.publish_part(verdict=Verdict.REVIEW, reason=Reason.UNSURE, score=0.6)
+    expect(tile(page).get_by_test_id("stage")).not_to_have_attribute("aria-label", before)
+    expect(tile(page)).to_contain_text("Review")
+
+
+def test_a_frozen_wall_holds_still_while_the_line_goes_on(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    line.publish_part()
+    page = open_page(line.url)
+    expect(tile(page)).to_be_visible()
+    end = keep_publishing(line)
+    try:
+        page.get_by_role("button", name="Freeze").click()
+        expect(page.get_by_text("Frozen at")).to_be_visible()
+        # The picture that was on its way when the wall froze may still arrive.
+        page.wait_for_timeout(600)
+        frozen = shown_part(page)
+        expect(page.get_by_text("more since")).to_be_visible()
+        assert shown_part(page) == frozen
+        page.keyboard.press("f")
+        expect(page.get_by_text("Frozen at")).to_have_count(0)
+        expect(tile(page).get_by_test_id("stage")).not_to_have_attribute("aria-label", frozen)
+    finally:
+        end()
+
+
+def test_a_click_opens_the_part_and_keys_walk_along_its_camera(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    parts = [line.publish_part(verdict=Verdict.FAIL, score=0.83) for _ in range(4)]
+    page = open_page(line.url)
+    tile(page).get_by_test_id("stage").click()
+    newest = next(one for one in parts[-1] if one.camera_id == "line-a-top")
+    expect(page).to_have_url(f"{line.url}/parts/{newest.frame_id}")
+    expect(page.get_by_text("Score 0.83: fails from 0.68 on.")).to_be_visible()
+    expect(page.get_by_text(newest.frame_id, exact=True)).to_be_visible()
+    picture = page.get_by_test_id("full-picture")
+    page.wait_for_function("image => image.complete && image.naturalWidth >= 300", arg=picture.element_handle())
+    other_view = page.get_by_role("region", name="Other views of this part").get_by_role("link")
+    expect(other_view).to_have_count(1)
+
+    page.keyboard.press("ArrowLeft")
+    before = next(one for one in parts[-2] if one.camera_id == "line-a-top")
+    expect(page).to_have_url(f"{line.url}/parts/{before.frame_id}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(before.part_id)
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", level=1)).to_have_text(newest.part_id)
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(f"{line.url}/")
+
+
+def test_the_picture_zooms_and_moves_with_wheel_keys_and_mouse(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    [top, _side] = line.publish_part()
+    page = open_page(line.url)
+    expect(tile(page)).to_be_visible()
+    page.goto(f"{line.url}/parts/{top.frame_id}")
+    picture = page.get_by_test_id("full-picture")
+    expect(picture).to_be_visible()
+    box = page.get_by_test_id("viewer-pane").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, -600)
+    expect(picture).not_to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
+    enlarged = picture.evaluate("image => image.style.transform")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 - 80, box["y"] + box["height"] / 2 - 40, steps=3)
+    page.mouse.up()
+    assert picture.evaluate("image => image.style.transform") != enlarged
+    page.keyboard.press("0")
+    expect(picture).to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
+
+
+def test_the_page_is_honest_when_the_broker_goes_and_comes_back(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    line.publish_part()
+    page = open_page(line.url)
+    connection = page.get_by_test_id("connection")
+    expect(connection).to_contain_text("Live")
+    line.broker.unavailable = True
+    expect(connection).to_contain_text(re.compile(r"Broker unreachable since \d\d:\d\d"))
+    connection.click()
+    expect(page.get_by_text("got no answer")).to_be_visible()
+    page.keyboard.press("Escape")
+    line.broker.unavailable = False
+    line.publish_part()
+    expect(connection).to_contain_text("Live")
+    line.triton = Reading(State.DOWN, "connection refused")
+    expect(connection).to_contain_text("Model server unreachable")
+    line.triton = Reading(State.UP)
+    expect(connection).to_contain_text("Live")
+
+
+def test_a_silent_camera_looks_silent(open_page: OpenPage) -> None:
+    line = DashboardUnderTest(DEMO_CAMERAS[:2], pictures=2, live={"stale_s": 1.5}).start()
+    try:
+        line.publish_part()
+        page = open_page(line.url)
+        expect(tile(page)).to_have_attribute("data-stale", "true")
+        expect(tile(page)).to_contain_text("No picture for")
+        expect(page.get_by_test_id("connection")).to_contain_text("No verdict for")
+        line.publish_part()
+        expect(tile(page)).to_have_attribute("data-stale", "false")
+    finally:
+        line.stop()
+
+
+def test_the_page_says_when_its_server_is_gone_and_recovers_by_itself(open_page: OpenPage) -> None:
+    first = DashboardUnderTest(DEMO_CAMERAS[:2], pictures=2).start()
+    first.publish_part()
+    page = open_page(first.url, forgiven="ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|Failed to load resource")
+    expect(page.get_by_test_id("connection")).to_contain_text("Live")
+    port = int(first.url.rsplit(":", 1)[1])
+    first.stop()
+    expect(page.get_by_test_id("connection")).to_contain_text("No connection to the server since")
+    second = DashboardUnderTest(DEMO_CAMERAS[:2], pictures=2, seed=8, port=port).start()
+    try:
+        second.publish_part(verdict=Verdict.FAIL, score=0.99)
+        expect(page.get_by_test_id("connection")).to_contain_text("Live")
+        expect(tile(page)).to_contain_text("0.99")
+    finally:
+        second.stop()
+
+
+def test_expired_unreadable_and_unknown_pictures_say_what_they_are(
+    line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    [top, side] = line.publish_part()
+    broken = replace(top.image_ref, key="frames/broken.jpg")  # type: ignore[type-var]
+    line.store.put("frames/broken.jpg", b"\xff\xd8\xff\xe0 not much of a picture")
+    [unreadable, _] = line.publish_part(
+        verdict=Verdict.REVIEW,
+        reason=Reason.UNREADABLE_IMAGE,
+        score=float("nan"),
+        model_version=0,
+        detail="the picture ends early",
+        image_ref=broken,
+        position=None,
+    )
+    assert top.image_ref is not None
+    line.store.delete([top.image_ref.key])
+    page = open_page(line.url, forgiven="Failed to load resource")
+    expect(tile(page)).to_contain_text("No score")
+    page.goto(f"{line.url}/parts/{top.frame_id}")
+    expect(page.get_by_text("The picture has expired")).to_be_visible()
+    page.goto(f"{line.url}/parts/{unreadable.frame_id}")
+    expect(page.get_by_text("The picture cannot be shown")).to_be_visible()
+    expect(page.get_by_text("no model has judged it")).to_be_visible()
+    page.goto(f"{line.url}/parts/01890000-0000-7000-8000-000000000000")
+    expect(page.get_by_text("This part is no longer in memory")).to_be_visible()
+    page.goto(f"{line.url}/parts/%3Cscript%3E")
+    expect(page.get_by_text("This is not a part\u2019s address")).to_be_visible()
+    assert side.position is not None
+
+
+def test_language_and_theme_are_kept(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    line.publish_part(verdict=Verdict.FAIL, score=0.9)
+    page = open_page(line.url)
+    expect(tile(page)).to_contain_text("Fail")
+    page.get_by_role("button", name="DE: auf Deutsch umstellen").click()
+    page.get_by_role("button", name="Zum hellen Design wechseln").click()
+    expect(tile(page)).to_contain_text("Ausschuss")
+    expect(tile(page)).to_contain_text("0,90")
+    page.reload()
+    expect(tile(page)).to_contain_text("Ausschuss")
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_wall_and_part_fit_the_screen_and_pass_the_accessibility_check(
+    size: str, scheme: str, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    line.publish_history(12, 60)
+    line.publish_part(verdict=Verdict.REVIEW, reason=Reason.UNSURE, score=0.6, in_time=False)
+    [top, _] = line.publish_part(verdict=Verdict.FAIL, score=0.9)
+    page = open_page(line.url, size, scheme)
+    expect(tile(page)).to_contain_text("Fail")
+    assert sideways_scroll(page) == 0
+    assert accessibility_complaints(page) == []
+    too_small = page.evaluate(
+        """[...document.querySelectorAll("button, select, nav a, article a")].filter(e => e.offsetParent !== null)
+        .map(e => [e.getAttribute("aria-label") ?? e.textContent, e.getBoundingClientRect()])
+        .filter(([, box]) => box.height < 44 || box.width < 44)
+        .map(([name, box]) => `${name} ${box.width}x${box.height}`)"""
+    )
+    assert too_small == []
+    page.goto(f"{line.url}/parts/{top.frame_id}")
+    expect(page.get_by_test_id("full-picture")).to_be_visible()
+    assert sideways_scroll(page) == 0
+    assert accessibility_complaints(page) == []
+
+
+def test_everything_on_the_wall_is_reached_with_the_keyboard(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    line.publish_part()
+    page = open_page(line.url)
+    expect(tile(page)).to_be_visible()
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent")
+        )
+    assert {"Skip to content", "Live wall", "Freeze", "Switch to the light theme"} <= reached
+    assert any(name.startswith(("Pass, part", "Fail, part", "Review, part")) for name in reached)
+
+
+def test_the_page_stays_up_to_date_at_twenty_parts_a_second(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    page = open_page(line.url)
+    end = keep_publishing(line, every_s=0.1)
+    time.sleep(3)
+    end()
+    [top, _] = line.publish_part(verdict=Verdict.FAIL, score=0.77)
+    started_s = time.monotonic()
+    expect(tile(page).get_by_test_id("stage")).to_have_attribute("aria-label", re.compile(re.escape(top.part_id)))
+    assert time.monotonic() - started_s < 2.5
+
+
+def test_screens_are_drawn_for_the_documentation(open_page: OpenPage) -> None:
+    folder = os.environ.get("SIGHTLINE_SCREENSHOTS")
+    if not folder:
+        pytest.skip("set SIGHTLINE_SCREENSHOTS to a folder to draw them")
+    line = DashboardUnderTest()
+    line.publish_history(900, 290)
+    line.start()
+    end = keep_publishing(line, every_s=0.32)
+    try:
+        for size, scheme in (("desk", "dark"), ("desk", "light"), ("tablet", "dark")):
+            page = open_page(line.url, size, scheme)
+            expect(tile(page)).to_be_visible()
+            page.wait_for_timeout(1_500)
+            page.screenshot(path=Path(folder) / f"wall-{size}-{scheme}.png")
+            tile(page).get_by_role("link", name=re.compile("^Fail")).last.click()
+            expect(page.get_by_test_id("full-picture")).to_be_visible()
+            page.wait_for_timeout(400)
+            page.screenshot(path=Path(folder) / f"part-{size}-{scheme}.png")
+    finally:
+        end()
+        line.stop()
