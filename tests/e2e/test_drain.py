@@ -1,0 +1,46 @@
+"""A service that is stopped in the middle of the stream, and comes back, loses and doubles nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.local.feeds import simulated_feed
+from services.local.line import Line, LinePlan
+from services.local.tally import Tally
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+FRAMES = 160
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    config = simulated_feed(tmp_path / "ingest.yaml", frames=FRAMES, rate_fps=15)
+    line = Line(LinePlan(data=tmp_path / "data", ingest_config=config, engine="memory"))
+    try:
+        line.start()
+        yield line
+    finally:
+        line.stop()
+
+
+@pytest.mark.parametrize("service", ["detector", "ingest"])
+def test_sigterm_mid_stream_loses_and_doubles_nothing(line: Line, service: str) -> None:
+    tally = Tally(line.servers.kafka)
+    line.start_ingest()
+    assert tally.wait_for(FRAMES // 4, 60)
+    member = line.members[service]
+    member.process.terminate()
+    assert member.process.wait(30)
+    assert member.process.returncode == 0, member.process.log_tail()
+    member.start()
+    assert tally.wait_for(FRAMES, 60), tally.outcome(FRAMES)
+    assert line.stop_services()
+    tally.read_to_end()
+    outcome = tally.outcome(FRAMES)
+    tally.close()
+    assert outcome.clean, outcome
+    assert outcome.verdicts == FRAMES
