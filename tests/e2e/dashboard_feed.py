@@ -66,6 +66,7 @@ class DashboardUnderTest:
         cameras: tuple[DemoCamera, ...] = DEMO_CAMERAS,
         *,
         pictures: int = 12,
+        defect_rate: float = 0.25,
         seed: int = 7,
         static_dir: Path = STATIC_DIR,
         port: int = 0,
@@ -88,7 +89,7 @@ class DashboardUnderTest:
             (camera.product, camera.view): [
                 (part.defect_class, encode_jpeg(part.image, 90))
                 for part in (
-                    draw_part(camera.product, 100 + number, defect_rate=0.25, view=camera.view)
+                    draw_part(camera.product, 100 + number, defect_rate=defect_rate, view=camera.view)
                     for number in range(pictures)
                 )
             ]

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -365,26 +364,3 @@ def test_the_page_stays_up_to_date_at_twenty_parts_a_second(line: DashboardUnder
     started_s = time.monotonic()
     expect(tile(page).get_by_test_id("stage")).to_have_attribute("aria-label", re.compile(re.escape(top.part_id)))
     assert time.monotonic() - started_s < 2.5
-
-
-def test_screens_are_drawn_for_the_documentation(open_page: OpenPage) -> None:
-    folder = os.environ.get("SIGHTLINE_SCREENSHOTS")
-    if not folder:
-        pytest.skip("set SIGHTLINE_SCREENSHOTS to a folder to draw them")
-    line = DashboardUnderTest()
-    line.publish_history(900, 290)
-    line.start()
-    end = keep_publishing(line, every_s=0.32)
-    try:
-        for size, scheme in (("desk", "dark"), ("desk", "light"), ("tablet", "dark")):
-            page = open_page(line.url, size, scheme)
-            expect(tile(page)).to_be_visible()
-            page.wait_for_timeout(1_500)
-            page.screenshot(path=Path(folder) / f"wall-{size}-{scheme}.png")
-            tile(page).get_by_role("link", name=re.compile("^Fail")).last.click()
-            expect(page.get_by_test_id("full-picture")).to_be_visible()
-            page.wait_for_timeout(400)
-            page.screenshot(path=Path(folder) / f"part-{size}-{scheme}.png")
-    finally:
-        end()
-        line.stop()

@@ -24,8 +24,10 @@ export function TimingsPanel({ part }: { part: Part }) {
           <dl className={styles["legend"]}>
             {stages.map(({ stage, ms }) => (
               <div key={stage}>
-                <span className={styles["key"]} data-stage={stage} />
-                <dt>{t(`stage.${stage}`)}</dt>
+                <dt>
+                  <span className={styles["key"]} data-stage={stage} />
+                  {t(`stage.${stage}`)}
+                </dt>
                 <dd>{format.milliseconds(ms)}</dd>
               </div>
             ))}
