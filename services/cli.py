@@ -147,6 +147,34 @@ def smoke(
     raise typer.Exit(run_smoke(SmokeOptions(frames, source, as_json, keep, timeout_s)))
 
 
+@app.command("fit-starter", rich_help_panel="On this machine")
+def fit_starter(
+    folder: Annotated[Path, typer.Argument(help="Folder of the new model version; must not exist.")],
+    seed: Annotated[int, typer.Option(min=0, help="Which parts are drawn, and how they are split.")] = 0,
+    version: Annotated[int, typer.Option(min=1, help="Number of the version.")] = 1,
+    alias: Alias = "default",
+    progress: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Fit a model on simulated discs and fabric, in under a minute, and write it as a model version."""
+    from rich.progress import Progress
+
+    from services.local.model import write_progress
+    from services.local.starter import fit_starter as fit
+
+    with Progress(console=_ERR, transient=True, disable=progress is not None) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def report(share: float, what: str) -> None:
+            bar.update(task, completed=share, description=what)
+            if progress is not None:
+                write_progress(progress, share, what)
+
+        manifest = fit(folder, seed=seed, progress=report, alias=alias, version=version)
+    auroc = manifest.metrics.get("auroc")
+    figure = f", AUROC {auroc.value:.4f} on {auroc.n} held-out parts" if auroc else ""
+    _OUT.print(f"{folder}: {manifest.alias} version {manifest.version}{figure}", highlight=False, soft_wrap=True)
+
+
 # ---- topics
 
 

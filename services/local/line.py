@@ -116,7 +116,9 @@ class Line:
             },
             "detector": {"GRPC__PORT": str(free_port())},
             "serving": {
-                "REPOSITORY__DIRECTORY": str(self.servers.repository.resolve()),
+                "TRITON_URL": self.servers.triton_url,
+                "REPOSITORY": str(self.servers.repository.resolve()),
+                "DATA": str((self._plan.data / "versions").resolve()),
                 "GRPC__PORT": str(free_port()),
             },
         }

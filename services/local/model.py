@@ -30,6 +30,13 @@ ProgressReport = Callable[[float, str], None]
 """Told the share that is done, 0 to 1, and what is being done."""
 
 
+def write_progress(path: Path, share: float, what: str) -> None:
+    """Leave word for whoever waits in another process; whole at any moment."""
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(json.dumps({"share": share, "what": what}))
+    fresh.replace(path)
+
+
 def cache_directory() -> Path:
     """Where fitted starter models are kept: ``SIGHTLINE_CACHE``, or ``.cache`` of the checkout."""
     return Path(os.environ.get("SIGHTLINE_CACHE") or REPOSITORY_ROOT / ".cache").resolve() / "starter"
