@@ -1,0 +1,84 @@
+"""Wires ingest and runs it: ``python -m services.ingest``."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib.metadata import version
+
+from sightline.v1 import ingest_service_pb2, ingest_service_pb2_grpc
+
+from services.adapters.kafka import KafkaRecordWriter
+from services.adapters.objectstore import S3ObjectStore
+from services.core.errors import SightlineError
+from services.ingest.assembly import Cameras
+from services.ingest.servicer import IngestServicer
+from services.ingest.settings import IngestSettings
+from services.runtime import metrics
+from services.runtime.grpc_server import GrpcServer
+from services.runtime.lifecycle import Health, Shutdown, main_guard
+from services.runtime.logging import configure_logging, get_logger
+from services.runtime.ops import OpsServer
+from services.runtime.settings import load_settings, masked
+from services.runtime.tracing import configure_tracing
+
+LOG = get_logger(__name__)
+NAME = "ingest"
+
+_TURN_S = 0.2
+#: Longest wait of a write for room or for the topic's leaders; then the frame goes to disk.
+_WRITER_BLOCK_S = 2.0
+
+
+def main() -> None:
+    """Read the settings, start, run until SIGTERM, drain."""
+    settings = load_settings(IngestSettings)
+    release = version("sightline")
+    configure_logging(NAME, release, settings.log_level)
+    configure_tracing(NAME, settings.tracing)
+    metrics.BUILD.info({"service": NAME, "version": release})
+    LOG.info("starting", extra={"settings": masked(settings)})
+    health, shutdown = Health(), Shutdown()
+    shutdown.install_signal_handlers()
+    ops = OpsServer(settings.ops, health)
+    ops.start()
+    LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
+    try:
+        run(settings, health, shutdown)
+    finally:
+        ops.stop()
+    LOG.info("stopped")
+
+
+def run(settings: IngestSettings, health: Health, shutdown: Shutdown) -> None:
+    """Build the adapters, let the cameras run, drain at the stop.
+
+    Args:
+        settings: Ingest's settings.
+        health: Told how it goes.
+        shutdown: Ends it.
+    """
+    # Neither the broker nor the store is waited for: what comes before they are there goes to disk.
+    writer = KafkaRecordWriter(
+        settings.kafka.connection(), buffer_bytes=settings.in_flight_bytes, max_block_s=_WRITER_BLOCK_S
+    )
+    cameras = Cameras(settings, writer, S3ObjectStore(settings.object_store.connection()))
+    server = GrpcServer(settings.grpc, health)
+    servicer = IngestServicer(cameras.pushed, unanswered=settings.push_unanswered)
+    name = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
+    server.add(ingest_service_pb2_grpc.add_IngestServiceServicer_to_server, servicer, name)
+    server.start()
+    LOG.info("IngestService at port %s", server.port, extra={"grpc_port": server.port})
+    cameras.start()
+    health.set_ready(True)
+    while not shutdown.wait(_TURN_S):
+        health.turned()
+    health.set_ready(False)
+    shutdown.wait(settings.probe_propagation_s)
+    server.stop(min(2.0, settings.drain_s / 4))
+    cameras.close(settings.drain_s * 0.7)
+    with contextlib.suppress(SightlineError):
+        writer.close(settings.drain_s * 0.1)
+
+
+if __name__ == "__main__":
+    main_guard(main)

@@ -1,0 +1,168 @@
+"""From settings to running cameras."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+
+from services.adapters.ports import ObjectStore, RecordWriter
+from services.adapters.spool import Spool
+from services.core.errors import SightlineError
+from services.ingest.camera import Camera
+from services.ingest.outbox import Outbox
+from services.ingest.parts import PartNames
+from services.ingest.servicer import PushCamera
+from services.ingest.settings import (
+    CameraSettings,
+    FolderReplaySource,
+    FolderWatchSource,
+    GenicamSource,
+    IngestSettings,
+    PushSource,
+    RtspSource,
+    SimulatedSource,
+    UsbSource,
+    VideoFileSource,
+)
+from services.ingest.source import Source
+from services.ingest.sources.genicam import GenicamCameraSource
+from services.ingest.sources.replay import ReplaySource
+from services.ingest.sources.simulated import SimulatedLineSource
+from services.ingest.sources.video import VideoSource, rtsp_source, usb_source
+from services.ingest.sources.watch import WatchSource
+from services.ingest.state import CameraState, line_epoch_ns
+from services.runtime import metrics
+from services.runtime.logging import get_logger
+
+LOG = get_logger(__name__)
+
+
+class Cameras:
+    """All cameras of one process, each with its outbox, spool and state."""
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        writer: RecordWriter,
+        store: ObjectStore,
+        *,
+        make_source: Callable[[CameraSettings, IngestSettings, int], Source] | None = None,
+    ) -> None:
+        """Open every spool and state; nothing is read from a source yet.
+
+        Args:
+            settings: All of them.
+            writer: Shared by all cameras.
+            store: Shared by all cameras.
+            make_source: Builds a camera's source; tests pass their own.
+        """
+        # One core for each drawing or encoding thread is enough, and predictable.
+        cv2.setNumThreads(1)
+        self.pulled: list[Camera] = []
+        self.pushed: dict[str, PushCamera] = {}
+        self._outboxes: list[Outbox] = []
+        self._states: list[CameraState] = []
+        build = make_source or source_of
+        for camera in settings.cameras:
+            folder = settings.spool.directory / camera.camera_id
+            epoch_ns = line_epoch_ns(settings.spool.directory, camera.line_id)
+            outbox = self._outbox(camera, settings, folder, writer, store)
+            if isinstance(camera.source, PushSource):
+                state = CameraState(folder / "state.json", repeats=False)
+                self.pushed[camera.camera_id] = PushCamera(
+                    camera,
+                    outbox,
+                    state,
+                    max_image_bytes=settings.limits.max_image_bytes,
+                    remembered_keys=settings.push_remembered_keys,
+                )
+                metrics.INGEST_SOURCE_UP.labels(camera.camera_id).set(1)
+            else:
+                source = build(camera, settings, epoch_ns)
+                state = CameraState(folder / "state.json", repeats=source.repeats)
+                self.pulled.append(Camera(camera, source, outbox, state, PartNames(camera, epoch_ns)))
+            self._states.append(state)
+
+    def _outbox(
+        self, camera: CameraSettings, settings: IngestSettings, folder: Path, writer: RecordWriter, store: ObjectStore
+    ) -> Outbox:
+        spool = Spool(
+            folder / "queue",
+            max_bytes=settings.spool.max_bytes,
+            policy=camera.spool_policy,
+            fsync=settings.spool.fsync,
+        )
+        outbox = Outbox(
+            camera.camera_id,
+            writer,
+            store,
+            spool,
+            inline_limit_bytes=settings.limits.inline_limit_bytes,
+            in_flight_frames=settings.in_flight_frames,
+            in_flight_bytes=max(1_000_000, settings.in_flight_bytes // len(settings.cameras)),
+            outage_after_s=settings.spool.outage_after_s,
+        )
+        self._outboxes.append(outbox)
+        return outbox
+
+    @property
+    def finished(self) -> bool:
+        """Whether every source is at its end; never, where frames are pushed."""
+        return not self.pushed and all(camera.finished for camera in self.pulled)
+
+    def start(self) -> None:
+        """Let the cameras run."""
+        for camera in self.pulled:
+            camera.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Stop reading, finish what is in flight, put the rest on disk, write down every place."""
+        end_s = time.monotonic() + timeout_s
+        for camera in self.pulled:
+            camera.stop(0)
+        for camera in self.pulled:
+            camera.stop(max(0.1, (end_s - time.monotonic()) / 2))
+        for outbox in self._outboxes:
+            with contextlib.suppress(SightlineError):
+                outbox.close(max(0.5, end_s - time.monotonic()))
+        for state in self._states:
+            state.close()
+
+
+def source_of(camera: CameraSettings, settings: IngestSettings, epoch_ns: int) -> Source:
+    """Build the source that a camera's settings describe.
+
+    Args:
+        camera: One camera whose frames are not pushed.
+        settings: All settings.
+        epoch_ns: When the camera's line first ran.
+    """
+    source = camera.source
+    max_bytes = settings.limits.max_image_bytes
+
+    def dropped() -> None:
+        metrics.INGEST_DROPPED.labels(camera.camera_id).inc()
+
+    match source:
+        case FolderReplaySource():
+            built: Source = ReplaySource(source, max_image_bytes=max_bytes)
+        case FolderWatchSource():
+            journal = settings.spool.directory / camera.camera_id / "sent"
+            built = WatchSource(source, journal=journal, max_image_bytes=max_bytes)
+        case VideoFileSource():
+            built = VideoSource(source)
+        case SimulatedSource():
+            built = SimulatedLineSource(source, drawing=source.drawing or camera.product, epoch_ns=epoch_ns)
+        case RtspSource():
+            built = rtsp_source(source, dropped)
+        case UsbSource():
+            built = usb_source(source, dropped)
+        case GenicamSource():
+            built = GenicamCameraSource(source)
+        case _:
+            raise TypeError(f"a camera of kind {source.kind} is not read, it is pushed to")
+    return built
