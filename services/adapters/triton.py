@@ -25,6 +25,7 @@ from services.adapters.sharedmemory import Region, RegionPool, sweep_stale
 from services.adapters.tritonendpoint import REGION_PREFIX, Endpoint, is_not_loaded, lost_region, reason_of
 from services.core.errors import (
     InvalidInputError,
+    ModelFailedError,
     ModelFormatError,
     NotFoundError,
     SightlineError,
@@ -37,6 +38,9 @@ _PROBE_S = 0.5
 _READY_TIMEOUT_S = 2.0
 _POLL_S = 0.05
 _OUTPUTS = ("SCORE", "PROBABILITIES", "EMBEDDING")
+
+# A channel that was closed answers with ValueError.
+_NO_ANSWER = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 SharedMemory = Literal["auto", "on", "off"]
 
@@ -230,7 +234,9 @@ class TritonInferenceClient:
         else:
             if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
                 endpoint.suspect()
-            request.errors.append(UnavailableError(f"an answer in time is needed; {where}"))
+            failed = code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+            kind = ModelFailedError if failed else UnavailableError
+            request.errors.append(kind(f"an answer in time is needed; {where}"))
         self._ask_again(request)
 
     def _ask_again(self, request: _Request) -> None:
@@ -317,7 +323,7 @@ class TritonControl:
         try:
             message = service_pb2.ServerLiveRequest()
             return bool(self._endpoint.stub.ServerLive(message, timeout=self._timeout_s).live)
-        except grpc.RpcError:
+        except (grpc.RpcError, ValueError):
             return False
 
     def ready_models(self) -> frozenset[str]:
@@ -333,9 +339,9 @@ class TritonControl:
         message = service_pb2.RepositoryModelLoadRequest(model_name=model_name)
         try:
             self._endpoint.stub.RepositoryModelLoad(message, timeout=timeout_s)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, ValueError) as error:
             code, why = reason_of(error)
-            if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
+            if isinstance(error, ValueError) or code in _NO_ANSWER:
                 raise UnavailableError(f"Triton must load {model_name} within {timeout_s} s: {why}") from error
             raise ModelFormatError(f"Triton must accept {model_name}: {why}") from error
 
@@ -349,7 +355,7 @@ class TritonControl:
         deadline_s = time.monotonic() + timeout_s
         try:
             self._endpoint.stub.RepositoryModelUnload(message, timeout=timeout_s)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, ValueError) as error:
             if is_not_loaded(error):
                 return
             _, why = reason_of(error)
@@ -367,7 +373,7 @@ class TritonControl:
         message = service_pb2.RepositoryIndexRequest()
         try:
             response = self._endpoint.stub.RepositoryIndex(message, timeout=self._timeout_s)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, ValueError) as error:
             _, why = reason_of(error)
             raise UnavailableError(f"Triton must list its models within {self._timeout_s} s: {why}") from error
         return {model.name: (model.state, model.reason) for model in response.models}
