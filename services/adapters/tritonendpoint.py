@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import grpc
+from opentelemetry import propagate
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.adapters.sharedmemory import Region, is_stale
@@ -107,7 +108,12 @@ class Endpoint:
 
     def infer(self, message: service_pb2.ModelInferRequest, timeout_s: float) -> grpc.Future[Any]:
         """Start a call; tell :meth:`done` when it has ended."""
-        call: grpc.Future[Any] = self.stub.ModelInfer.future(message, timeout=timeout_s)
+        # The caller's trace goes on in Triton; nothing while tracing is off.
+        context: dict[str, str] = {}
+        propagate.inject(context)
+        call: grpc.Future[Any] = self.stub.ModelInfer.future(
+            message, timeout=timeout_s, metadata=tuple(context.items()) or None
+        )
         with self._lock:
             self._calls.add(call)
         return call

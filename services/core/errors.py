@@ -105,6 +105,12 @@ class SpoolFullError(SightlineError):
     reason = "spool_full"
 
 
+class ModelFailedError(UnavailableError):
+    """Triton answers, and the model failed on what it was asked; it may have been the model or what it was asked."""
+
+    reason = "model_failed"
+
+
 class BusyError(SightlineError):
     """As much as is allowed waits already; the same call may succeed later."""
 

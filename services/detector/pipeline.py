@@ -7,6 +7,7 @@ inference in Triton. State is guarded by one lock and nothing waits while holdin
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
@@ -31,6 +32,7 @@ from services.adapters.ports import (
 from services.core.errors import (
     InvalidInputError,
     MissingImageError,
+    ModelFailedError,
     NotFoundError,
     SightlineError,
     UnavailableError,
@@ -58,6 +60,10 @@ _IDLE_S = 0.5
 _ACK_POLL_S = 0.01
 _MISSING_RETRY_S = 0.2
 _EVENTS_PER_TURN = 64
+#: Failures of a model on a batch before its frames are asked about one by one, and on one frame before the frame is
+#: given up. With the pauses between, a model's process that crashed has half a minute to come back.
+_ATTEMPTS_TOGETHER = 3
+_ATTEMPTS_ALONE = 10
 
 
 class DetectorPipeline:
@@ -333,13 +339,14 @@ class DetectorPipeline:
         batch.rows = sum(len(job.rows) for job in batch.jobs if job.rows is not None)
         batch.sent_at_s = time.monotonic()
         self._in_flight += 1
-        future = ask(
-            self._inference,
-            batch.deployment.model_name,
-            batch.tensor(),
-            self._settings.batch.max_frames,
-            self._settings.triton.timeout_s,
-        )
+        with traces.batch(batch.jobs) if self._tracing_on else contextlib.nullcontext():
+            future = ask(
+                self._inference,
+                batch.deployment.model_name,
+                batch.tensor(),
+                self._settings.batch.max_frames,
+                self._settings.triton.timeout_s,
+            )
         future.add_done_callback(lambda done: self._events.put(functools.partial(self._on_answer, batch, done)))
 
     def _on_answer(self, batch: Batch, done: Future[InferenceResult]) -> None:
@@ -391,8 +398,22 @@ class DetectorPipeline:
                 self._begin(job)
             return
         batch.attempts += 1
+        if isinstance(error, ModelFailedError) and self._is_to_blame(batch, error):
+            return
         metrics.DETECTOR_RETRIES.labels("triton").inc()
         self._triton.failed(batch, error)
+
+    def _is_to_blame(self, batch: Batch, error: ModelFailedError) -> bool:
+        """Find the frame on which a model fails that answers otherwise; else it would stop the line for good."""
+        if len(batch.jobs) > 1 and batch.attempts >= _ATTEMPTS_TOGETHER:
+            for job in batch.jobs:
+                self._triton.failed(Batch(batch.deployment, [job], 0, batch.attempts), error)
+            return True
+        if len(batch.jobs) == 1 and batch.attempts >= _ATTEMPTS_ALONE:
+            self._triton.inconclusive()
+            self._unusable(batch.jobs[0], error)
+            return True
+        return False
 
     def _on_refused(self, batch: Batch, error: InvalidInputError) -> None:
         self._again.extend(self._triton.answered())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator, Sequence
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
@@ -41,6 +43,24 @@ def begin(job: Job) -> None:
     job.span = span
     job.trace_headers = tuple(tracing.inject(context))
     job.trace_id = tracing.trace_id(context)
+
+
+@contextlib.contextmanager
+def batch(jobs: Sequence[Job]) -> Iterator[None]:
+    """Ask Triton in the trace of the batch's first frame, with links to the others'."""
+    spans = [job.span for job in jobs if job.span is not None]
+    if not spans:
+        yield
+        return
+    links = [trace.Link(span.get_span_context()) for span in spans[1:]]
+    with tracing.tracer(__name__).start_as_current_span(
+        "ask Triton",
+        context=trace.set_span_in_context(spans[0]),
+        kind=SpanKind.CLIENT,
+        links=links,
+        attributes={"sightline.frames": len(jobs)},
+    ):
+        yield
 
 
 def end(job: Job, inspection: Inspection) -> None:

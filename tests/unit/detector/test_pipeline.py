@@ -12,11 +12,12 @@ import pytest
 
 from services.adapters.ports import InferenceResult
 from services.core import topics
-from services.core.errors import InvalidInputError, UnavailableError
+from services.core.errors import InvalidInputError, ModelFailedError, UnavailableError
 from services.core.identity import case_id
 from services.core.imaging import encode_png
 from services.core.preprocessing import Preprocessing
 from services.core.types import CaseKind, ImageRef, Reason, Verdict
+from services.detector import pipeline
 from services.runtime import metrics
 from services.runtime.settings import LimitSettings
 from tests.support.detector_line import EMBEDDING, Line, brightness_scores, make_frame, picture, wait_until
@@ -378,6 +379,29 @@ def test_one_frame_that_the_model_refuses_does_not_take_its_batch_mates_with_it(
 
     assert verdicts["part-3"].reason is Reason.UNREADABLE_IMAGE
     assert sum(item.verdict is Verdict.PASS for item in verdicts.values()) == 7
+    line.stop()
+
+
+def test_a_frame_on_which_the_model_fails_every_time_does_not_stop_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_ATTEMPTS_ALONE", 4)
+
+    def breaks_on_white(name: str, images: np.ndarray) -> InferenceResult:
+        if (images.reshape(len(images), -1).mean(axis=1) > 200).any():
+            raise ModelFailedError("the model must answer, it raised an exception")
+        return brightness_scores(name, images)
+
+    line = Line(breaks_on_white)
+    line.add_version(1)
+    line.promote(1)
+    line.start()
+    line.send(*[make_frame(number, BAD if number == 3 else GOOD) for number in range(12)])
+
+    verdicts = {item.part_id: item for item in line.wait_for_verdicts(12, 20.0)}
+
+    assert verdicts["part-3"].reason is Reason.UNREADABLE_IMAGE
+    assert "model_failed" in verdicts["part-3"].detail
+    assert sum(item.verdict is Verdict.PASS for item in verdicts.values()) == 11
+    wait_until(lambda: line.committed() == 12, "all offsets committed")
     line.stop()
 
 
