@@ -67,7 +67,7 @@ def draw(streams: Streams, defect: str, size_px: int | None) -> Scene:
         should = Pose.of((width * home[0], width * home[1]), unit_px, angle)
         usual, whole = _cap(should, np.ones(_TURNS), margin, height, width)
         changed = np.abs(whole * (usual - np.float32(_AMBIENT)) - cover * (cap - np.float32(_AMBIENT)))
-        canvas.mask |= (np.abs(whole - cover) > 0.35) | (changed > 0.3 * abs(margin))
+        canvas.mask |= (np.abs(whole - cover) > 0.35) | (changed > 0.15 * abs(margin))
     elif defect == "foreign_object":
         _foreign_object(canvas, pose, harm, margin)
     canvas.lum = blurred(canvas.lum, width / 320.0 * float(view.uniform(1.1, 1.6)))
