@@ -218,7 +218,11 @@ class Spool:
     def _read(self, place: _Place) -> bytes | None:
         if self._read_file is None or self._read_file[0] != place.segment:
             self._close_read_file()
-            self._read_file = (place.segment, os.open(self._path(place.segment), os.O_RDONLY))
+            try:
+                self._read_file = (place.segment, os.open(self._path(place.segment), os.O_RDONLY))
+            except FileNotFoundError:
+                # Somebody removed it; the records that come after it are still there.
+                return None
         data = os.pread(self._read_file[1], place.size_bytes, place.offset)
         return _unframed(data)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import cv2
 
 from services.adapters.ports import ObjectStore, RecordWriter
 from services.adapters.spool import Spool
-from services.core.errors import SightlineError
+from services.core.errors import ConflictError, SightlineError
 from services.ingest.camera import Camera
 from services.ingest.outbox import Outbox
 from services.ingest.parts import PartNames
@@ -60,6 +62,7 @@ class Cameras:
             store: Shared by all cameras.
             make_source: Builds a camera's source; tests pass their own.
         """
+        self._lock = _lock(settings.spool.directory)
         # One core for each drawing or encoding thread is enough, and predictable.
         cv2.setNumThreads(1)
         self.pulled: list[Camera] = []
@@ -131,6 +134,19 @@ class Cameras:
                 outbox.close(max(0.5, end_s - time.monotonic()))
         for state in self._states:
             state.close()
+        os.close(self._lock)
+
+
+def _lock(directory: Path) -> int:
+    """Two processes on one spool would send and remove each other's frames."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise ConflictError(f"a spool folder serves one ingest at a time, another one uses {directory}") from None
+    return file
 
 
 def source_of(camera: CameraSettings, settings: IngestSettings, epoch_ns: int) -> Source:
