@@ -174,9 +174,10 @@ def points(sums: Sums, now_ns: int, last: int = POINTS) -> list[Point]:
 
 
 def _bin(latency_ms: float) -> int:
+    # What is not a number counts as the shortest: a latency must not be able to break the wall.
     if not latency_ms > _LOW_MS:
         return 0
-    return min(_BINS - 1, int(math.log(latency_ms / _LOW_MS) / _PER_BIN))
+    return min(_BINS - 1, int(math.log(min(latency_ms, _HIGH_MS) / _LOW_MS) / _PER_BIN))
 
 
 def _percentile(histogram: NDArray[np.int64], share: float) -> float | None:
