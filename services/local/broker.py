@@ -7,6 +7,7 @@ store; in either case it never forgets one, so a long run must send images by re
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -39,7 +40,8 @@ class LocalBroker:
         self._store = store
         self._fixed_port = port
         self._port = port or 0
-        self._log_path = log_path or Path(tempfile.mkdtemp(prefix="sightline-broker-")) / "broker.log"
+        self._temporary = None if log_path else Path(tempfile.mkdtemp(prefix="sightline-broker-"))
+        self._log_path = log_path or (self._temporary or Path()) / "broker.log"
         self._child: ChildProcess | None = None
 
     @property
@@ -112,9 +114,11 @@ class LocalBroker:
         return child
 
     def stop(self, timeout_s: float = 6.0) -> None:
-        """Stop it; idempotent."""
+        """Stop it; idempotent. A temporary log goes too."""
         if self._child is not None:
             self._child.stop(timeout_s)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def kill(self) -> None:
         """Kill it as ``kill -9`` does; :meth:`start` brings it back on the same port."""
