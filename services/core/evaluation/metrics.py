@@ -118,11 +118,15 @@ def bootstrap(
     order = np.argsort(inverse, kind="stable")
     starts = np.searchsorted(inverse[order], np.arange(len(names) + 1))
     rows = [order[starts[i] : starts[i + 1]] for i in range(len(names))]
-    value = measure(np.arange(len(groups)))
     rng = np.random.default_rng(seed)
-    figures = np.array(
-        [measure(np.concatenate([rows[i] for i in rng.integers(0, len(names), len(names))])) for _ in range(repeats)]
-    )
+
+    def resample() -> NDArray[np.intp]:
+        chosen = rng.integers(0, len(names), len(names))
+        # With one row a group, which is the common case, there is nothing to put together.
+        return order[chosen] if len(order) == len(names) else np.concatenate([rows[i] for i in chosen])
+
+    value = measure(np.arange(len(groups)))
+    figures = np.array([measure(resample()) for _ in range(repeats)])
     figures = figures[np.isfinite(figures)]
     if not math.isfinite(value) or not figures.size:
         raise InvalidInputError("a figure must be defined on the rows it is measured on, got NaN (only one class?)")

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from services.core.errors import InvalidInputError
+from services.core.models import create_model
+from services.core.models.state import save_state
+from services.core.training.finetune import (
+    DivergedError,
+    EpochReport,
+    LabelledImages,
+    TrainingSettings,
+    predict,
+    train,
+)
+
+
+def spots(n: int, seed: int = 0, side: int = 32) -> LabelledImages:
+    """Grey noise; the defective half has one dark spot somewhere."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(128, 10, (n, side, side, 3))
+    labels = np.arange(n) % 2
+    for index in np.flatnonzero(labels):
+        y, x = rng.integers(2, side - 10, 2)
+        images[index, y : y + 8, x : x + 8] -= 90
+    return LabelledImages(images.clip(0, 255).astype(np.uint8), labels)
+
+
+SETTINGS = TrainingSettings(epochs=5, batch_size=8, learning_rate=3e-3)
+
+
+def test_a_small_network_learns_to_see_a_spot() -> None:
+    model = create_model("customnet", 2, "none")
+    report = train(model, spots(160), SETTINGS)
+    scores = predict(model, spots(100, seed=2).images)[:, 1]
+    accuracy = ((scores > 0.5) == (spots(100, seed=2).labels == 1)).mean()
+    assert accuracy > 0.9
+    assert report.epochs[-1].train_loss < report.epochs[0].train_loss
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    def weights(seed: int) -> bytes:
+        model = create_model("customnet", 2, "none")
+        train(model, spots(40), TrainingSettings(epochs=2, batch_size=16, seed=seed, flips=True))
+        return save_state(model)
+
+    assert weights(1) == weights(1)
+    assert weights(1) != weights(2)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamax", "adamw"])
+def test_each_optimiser_lowers_the_loss(optimiser: str) -> None:
+    model = create_model("customnet", 2, "none")
+    settings = TrainingSettings(epochs=3, batch_size=16, optimiser=optimiser, learning_rate=2e-3)  # type: ignore[arg-type]
+    losses = [epoch.train_loss for epoch in train(model, spots(96), settings).epochs]
+    assert losses[-1] < losses[0]
+
+
+def test_with_a_frozen_backbone_only_the_last_layer_moves() -> None:
+    model = create_model("customnet", 2, "none")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train(model, spots(40), TrainingSettings(epochs=2, train_backbone=False))
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"linear.weight", "linear.bias"}
+
+
+def test_it_stops_without_progress_and_keeps_the_best_epoch() -> None:
+    model = create_model("customnet", 2, "none")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3)).astype(np.uint8)
+    validation = LabelledImages(noise, np.arange(40) % 2)
+    settings = TrainingSettings(epochs=12, batch_size=16, patience=2, learning_rate=3e-3)
+    told: list[EpochReport] = []
+    report = train(model, spots(64), settings, validation=validation, on_epoch=told.append)
+    losses = [epoch.validation_loss for epoch in report.epochs]
+    assert len(report.epochs) < 12
+    assert tuple(told) == report.epochs
+    assert report.best_epoch == int(np.argmin(losses)) + 1
+
+
+def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
+    model = create_model("customnet", 2, "none")
+    report = train(model, spots(33), TrainingSettings(epochs=1, batch_size=16))
+    assert np.isfinite(report.epochs[0].train_loss)
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    model = create_model("customnet", 2, "none")
+    with torch.no_grad():
+        model.linear.weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="in epoch 1"):
+        train(model, spots(32), TrainingSettings(epochs=2, batch_size=16))
+
+
+def test_a_label_that_the_network_does_not_have_is_refused() -> None:
+    data = LabelledImages(spots(4).images, np.array([0, 1, 2, 0]))
+    with pytest.raises(InvalidInputError, match=r"labels must lie in 0\.\.1, got up to 2"):
+        train(create_model("customnet", 2, "none"), data, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (np.zeros((4, 8, 8), np.uint8), np.zeros(4, int)),
+        (np.zeros((4, 8, 8, 3)), np.zeros(4, int)),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.zeros(3, int)),
+        (np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int)),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_are_refused(images: np.ndarray, labels: np.ndarray) -> None:
+    with pytest.raises(InvalidInputError):
+        LabelledImages(images, labels)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"optimiser": "lion"}, {"weight_decay": -1.0}]
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TrainingSettings(**wrong)  # type: ignore[arg-type]
