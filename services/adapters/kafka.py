@@ -30,6 +30,9 @@ LOG = logging.getLogger(__name__)
 #: Bytes of records that may wait in a writer for their acknowledgement.
 DEFAULT_BUFFER_BYTES = 32 * 1024 * 1024
 
+#: Longest wait for a client's own thread to end.
+_CLOSE_S = 2.0
+
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError, errors.InvalidRecordError)
 _NO_LONGER_OURS = (
     errors.CommitFailedError,
@@ -253,8 +256,13 @@ class KafkaRecordWriter:
 
 
 def _close_quietly(producer: KafkaProducer) -> None:
+    """Close it without waiting for what will not be acknowledged any more; its futures fail."""
+    sender = producer._sender  # noqa: SLF001 - close() flushes first, and gives up before it closes anything
+    if sender is not None:
+        sender.force_close()
+        sender.join(_CLOSE_S)
     with contextlib.suppress(errors.KafkaError):
-        producer.close(timeout=0)
+        producer.close(timeout=_CLOSE_S)
 
 
 class _Listener(AsyncConsumerRebalanceListener):
