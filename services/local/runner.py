@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from services.core.errors import ConflictError, SightlineError, UnavailableError
 from services.local.line import Line, LinePlan
-from services.local.linefile import remove_line_file, write_line_file
+from services.local.linefile import DEFAULT_DATA, remove_line_file, write_line_file
 from services.local.model import CancelledError
 from services.local.process import port_is_free
 from services.local.retention import Sweeper
@@ -195,11 +195,13 @@ def _wait_for_verdict(line: Line, shutdown: Shutdown) -> None:
 
 
 def _tell(console: Console, line: Line, taken_s: float, options: RunOptions) -> None:
-    console.print(f"\nThe line runs: first verdict {taken_s:.1f} s after the start.\n")
+    console.print(f"The line runs: first verdict {taken_s:.1f} s after the start.\n")
     console.print(f"  page      [bold]{line.page_url}[/bold]")
     console.print(f"  cameras   {options.cameras or options.data / 'ingest.yaml'}")
     console.print(f"  logs      {line.logs}")
-    console.print("  models    sightline models list")
+    # Commands look into the default folder by themselves; elsewhere they are told where the line is.
+    where = "" if options.data == DEFAULT_DATA else f"SIGHTLINE_CONFIG={options.data / 'line.yaml'} "
+    console.print(f"  models    {where}sightline models list")
     console.print("\nCtrl-C stops it.\n")
     if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         webbrowser.open(line.page_url)

@@ -21,6 +21,7 @@ from services.local.process import free_port
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SIGHTLINE = str(Path(sys.executable).with_name("sightline"))
+#: On a machine that does nothing else; shared with other work, it takes its share longer.
 SECOND_START_S = 20.0
 
 
@@ -90,7 +91,8 @@ def test_a_line_runs_stops_and_is_soon_up_again(tmp_path: Path) -> None:
     finally:
         code = second.stop(signal.SIGTERM)
     assert code == 0, second.output.read_text()
-    assert taken_s <= SECOND_START_S, second.output.read_text()
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert taken_s <= SECOND_START_S * busy, second.output.read_text()
     assert read_addresses(data) == {}
 
 
