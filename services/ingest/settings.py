@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from services.adapters.spool import SpoolPolicy
 from services.core.errors import InvalidInputError
@@ -186,9 +186,9 @@ class CameraSettings(SettingsGroup):
 
     @field_validator("camera_id", "line_id", "product")
     @classmethod
-    def _is_id(cls, value: str) -> str:
+    def _is_id(cls, value: str, info: ValidationInfo) -> str:
         try:
-            return validate_id(value)
+            return validate_id(value, info.field_name or "id")
         except InvalidInputError as error:
             raise ValueError(str(error)) from None
 
