@@ -37,7 +37,7 @@ smoke: install ## Send 300 frames through a line of its own and count what comes
 
 .PHONY: test
 test: install-checks ## Run every test, the fast ones first
-	@$(PYTEST) tests/unit tests/contract tests/integration tests/e2e
+	@$(PYTEST) tests/unit tests/contract tests/integration tests/e2e tests/bench
 
 .PHONY: test-unit
 test-unit: install-checks ## Run the tests that need no server
