@@ -25,7 +25,8 @@ def runnable(*, gpu: bool) -> list[str]:
         name = path.stem
         if name.startswith(("_", "test_")) or ("gpu" in name) is not gpu:
             continue
-        if 'if __name__ == "__main__":' in path.read_text():
+        text = path.read_text()
+        if "\ndef main(" in text and 'if __name__ == "__main__":' in text:
             found.append(name)
     # The longest, and the one that measures the whole, comes last.
     return sorted(found, key=lambda name: name == "soak")
