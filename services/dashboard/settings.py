@@ -87,7 +87,7 @@ class LiveSettings(SettingsGroup):
 class PictureSettings(SettingsGroup):
     """Pictures on their way to the browser."""
 
-    cache_bytes: int = Field(default=48_000_000, ge=0, le=4_000_000_000, description="Thumbnails kept in memory.")
+    cache_bytes: int = Field(default=32_000_000, ge=0, le=4_000_000_000, description="Thumbnails kept in memory.")
     max_side_px: int = Field(default=4096, ge=256, le=16_384, description="Larger pictures are shrunk to this.")
     jpeg_quality: int = Field(default=88, ge=30, le=100, description="Of pictures that had to be converted.")
     workers: int = Field(default=2, ge=1, le=32, description="Pictures fetched and converted at the same time.")

@@ -1,4 +1,4 @@
-import { memo, useState } from "react";
+import { memo, useEffect, useState } from "react";
 import { Link } from "react-router";
 import { thumbnailUrl } from "../api/client";
 import type { Inspection } from "../api/types";
@@ -6,6 +6,10 @@ import { useI18n } from "../i18n";
 import { Icon } from "./Icon";
 import styles from "./PartThumb.module.css";
 import { VerdictMark } from "./VerdictMark";
+
+// A store that was away comes back; an expired picture does not. After a few tries it is taken for expired.
+const TRIES = 4;
+const RETRY_MS = 4_000;
 
 interface Props {
   part: Inspection;
@@ -16,7 +20,17 @@ interface Props {
 /** A part as a small picture with its verdict's edge and shape; leads to its page. */
 export const PartThumb = memo(function PartThumb({ part, size = "normal", current = false }: Props) {
   const { t, format } = useI18n();
+  const [failures, setFailures] = useState(0);
   const [failed, setFailed] = useState(false);
+  useEffect(() => {
+    if (!failed || failures > TRIES) return;
+    const timer = setTimeout(() => setFailed(false), failures * RETRY_MS);
+    return () => clearTimeout(timer);
+  }, [failed, failures]);
+  const onError = () => {
+    setFailed(true);
+    setFailures((count) => count + 1);
+  };
   const label = t("thumb.open", {
     verdict: t(`verdict.${part.verdict}`),
     part: part.part_id,
@@ -30,7 +44,7 @@ export const PartThumb = memo(function PartThumb({ part, size = "normal", curren
           <Icon name="broken" size={18} />
         </span>
       ) : (
-        <img src={thumbnailUrl(part.frame_id, 160)} alt="" decoding="async" draggable={false} onError={() => setFailed(true)} />
+        <img src={thumbnailUrl(part.frame_id, 160)} alt="" decoding="async" draggable={false} onError={onError} />
       )}
       {part.verdict !== "pass" && (
         <span className={styles["mark"]}>

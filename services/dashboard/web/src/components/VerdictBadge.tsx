@@ -7,7 +7,7 @@ export function VerdictBadge({ verdict, size = "normal" }: { verdict: Verdict; s
   const { t } = useI18n();
   return (
     <span className={styles["badge"]} data-verdict={verdict} data-size={size}>
-      <VerdictMark verdict={verdict} size={size === "large" ? 28 : 20} />
+      <VerdictMark verdict={verdict} size={size === "large" ? 28 : 20} onFill />
       {t(`verdict.${verdict}`)}
     </span>
   );
