@@ -104,14 +104,18 @@ class Servers:
         self.broker.start()
         self.kafka = KafkaConnection(self.broker.bootstrap_servers, request_timeout_ms=5_000)
         ensure_topics(self.kafka, standard_topics())
-        write_toy_model(self.folder / "repository", MODEL, size=SIDE_PX)
-        self.triton.start()
-        self.load_model()
         self.connection = StoreConnection(
             self.store.endpoint, BUCKET, self.store.access_key, self.store.secret_key, timeout_s=2.0
         )
-        store_version(self.connection, tiny_manifest(), self.folder / "version")
+        self.write_model()
+        self.triton.start()
+        self.load_model()
         promote(self.kafka, 1)
+
+    def write_model(self) -> None:
+        """Put the model into Triton's repository and its version into the object store."""
+        write_toy_model(self.folder / "repository", MODEL, size=SIDE_PX)
+        store_version(self.connection, tiny_manifest(), self.folder / "version")
 
     def load_model(self) -> None:
         """Load the model, as the serving agent does after a start."""
