@@ -29,12 +29,21 @@ def write_model_version(
 ) -> ModelManifest:
     """Write one version; its network is drawn from ``seed`` and not trained."""
     model = create_model(architecture, 2, weights, seed=seed)  # type: ignore[arg-type]
-    # Scores that differ from image to image: an untrained last layer says 0.5 to everything.
-    with torch.no_grad():
-        model.linear.weight.mul_(20)
+    _spread_scores(model, size_px)
     manifest = _manifest(model, alias, version, architecture, size_px)
     version_folder(folder, manifest, model)
     return manifest
+
+
+def _spread_scores(model: Classifier, size_px: int) -> None:
+    """Scale the last layer so that scores differ from image to image; untrained, it says the same to everything."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(32, 3, size_px, size_px, generator=generator) * 255
+    with torch.no_grad():
+        logits = model.linear(model.embed(noise * torch.linspace(0.1, 1.0, 32).view(-1, 1, 1, 1)))
+        scale = 2 / float((logits[:, 1] - logits[:, 0]).std())
+        model.linear.weight.mul_(scale)
+        model.linear.bias.sub_(logits.mean(dim=0)).mul_(scale)
 
 
 def version_folder(folder: Path, manifest: ModelManifest, model: Classifier) -> None:

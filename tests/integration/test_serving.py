@@ -1,0 +1,335 @@
+"""Serving agents as processes, each beside a real Triton, with a real broker and object store."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import torch
+from sightline.v1 import serving_service_pb2, serving_service_pb2_grpc
+
+from services.adapters.connection import KafkaConnection, StoreConnection
+from services.adapters.kafka import KafkaRecordWriter, KafkaTopicReader
+from services.adapters.kafka_topics import ensure_topics, standard_topics
+from services.adapters.modelfolder import read_weights, verify_version
+from services.adapters.modelregistry import ModelRegistry
+from services.adapters.modelstore import ModelStore
+from services.adapters.objectstore import S3ObjectStore
+from services.adapters.triton import TritonControl, TritonInferenceClient
+from services.core import alias as aliases
+from services.core import topics
+from services.core.models.serving import load_serving_module
+from services.core.types import triton_model_name
+from services.local.broker import LocalBroker
+from services.local.member import Member, fetch, metric_total
+from services.local.process import free_port
+from services.local.store import LocalStore
+from services.local.triton import LocalTriton
+from services.serving.repository import Placement, write_entry
+from tests.support.model_versions import write_model_version
+
+pytestmark = pytest.mark.integration
+
+SIDE_PX = 48
+WHO = {"actor": "test", "at_ns": 1}
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0, what: str = "the condition") -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true in {timeout_s} s"
+        time.sleep(0.03)
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """Noise, from dark to bright, so that the scores of an untrained network differ."""
+    noise = np.random.default_rng(seed).integers(0, 256, (count, SIDE_PX, SIDE_PX, 3))
+    return (noise * np.linspace(0.1, 1.0, count).reshape(-1, 1, 1, 1)).astype(np.uint8)
+
+
+class Plant:
+    """A broker, an object store, and two Tritons, each with its agent."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = LocalStore(folder / "store")
+        self.broker = LocalBroker(log_path=folder / "broker.log")
+        self.tritons = [LocalTriton(folder / name / "models") for name in ("one", "two")]
+        self.agents: list[Member] = []
+        self.grpc_ports: list[int] = []
+        self._next = {"default": 1, "weld": 1}
+
+    def start(self) -> None:
+        self.store.start()
+        self.store.ensure_bucket("sightline")
+        self.broker.start()
+        self.kafka = KafkaConnection(self.broker.bootstrap_servers)
+        ensure_topics(self.kafka, standard_topics())
+        connection = StoreConnection(
+            self.store.endpoint, "sightline", self.store.access_key, self.store.secret_key, timeout_s=5.0
+        )
+        self.objects = S3ObjectStore(connection)
+        self.models = ModelStore(self.objects)
+        self.writer = KafkaRecordWriter(self.kafka)
+        self.registry = ModelRegistry(KafkaTopicReader(self.kafka, [topics.MODELS]), self.writer)
+        for number, triton in enumerate(self.tritons):
+            triton.start()
+            self.grpc_ports.append(free_port())
+            settings = {
+                "KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
+                "OBJECT_STORE__ENDPOINT": self.store.endpoint,
+                "OBJECT_STORE__BUCKET": "sightline",
+                "OBJECT_STORE__ACCESS_KEY": self.store.access_key,
+                "OBJECT_STORE__SECRET_KEY": self.store.secret_key,
+                "TRITON_URL": triton.grpc_url,
+                "REPOSITORY": str(triton.repository),
+                "DATA": str(self.folder / f"agent-{number}"),
+                "GRPC__PORT": str(self.grpc_ports[-1]),
+                "PLACEMENT__ENGINE": "torch",
+                "PLACEMENT__PRECISION": "float32",
+                "POLL_S": "0.1",
+                "UNLOAD_GRACE_S": "1",
+            }
+            agent = Member("serving", settings, logs=self.folder / f"logs-{number}")
+            agent.start()
+            self.agents.append(agent)
+
+    def stop(self) -> None:
+        for agent in self.agents:
+            agent.process.stop(10)
+        for triton in self.tritons:
+            triton.kill()
+        self.registry.close()
+        self.writer.close(2)
+        self.broker.stop()
+        self.store.stop()
+
+    def upload(self, alias: str = "default") -> int:
+        """Make a version whose weights differ from every other's, and put it into the store."""
+        version = self._next[alias]
+        self._next[alias] += 1
+        folder = self.made(alias, version)
+        write_model_version(folder, alias=alias, version=version, size_px=SIDE_PX, seed=version)
+        self.models.upload(folder)
+        return version
+
+    def made(self, alias: str, version: int) -> Path:
+        return self.folder / "made" / alias / str(version)
+
+    def promote(self, version: int, alias: str = "default") -> None:
+        self.registry.change(alias, functools.partial(aliases.add, version=version, **WHO))
+        self.registry.change(alias, functools.partial(aliases.promote, version=version, **WHO))
+
+    def status(self, number: int = 0) -> serving_service_pb2.GetStatusResponse:
+        with grpc.insecure_channel(f"127.0.0.1:{self.grpc_ports[number]}") as channel:
+            stub = serving_service_pb2_grpc.ServingServiceStub(channel)
+            return stub.GetStatus(serving_service_pb2.GetStatusRequest(), timeout=5)
+
+    def state(self, alias: str, version: int, number: int = 0) -> int:
+        found = [v.state for v in self.status(number).versions if (v.alias, v.version) == (alias, version)]
+        return found[0] if found else serving_service_pb2.VERSION_STATE_UNSPECIFIED
+
+    def expected(self, version: int, batch: np.ndarray, alias: str = "default") -> np.ndarray:
+        """Scores of the version computed here, in torch."""
+        folder = self.made(alias, version)
+        module = load_serving_module(verify_version(folder), read_weights(folder), "cpu", "float32")
+        return module(torch.from_numpy(batch)).scores.numpy()
+
+    def client(self) -> TritonInferenceClient:
+        return TritonInferenceClient([triton.grpc_url for triton in self.tritons])
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    plant = Plant(tmp_path_factory.mktemp("plant"))
+    try:
+        plant.start()
+        first = plant.upload()
+        plant.promote(first)
+        for agent in plant.agents:
+            wait_until(agent.ready, 30, "an agent's readiness")
+        yield plant
+    finally:
+        plant.stop()
+
+
+def test_the_live_version_answers_with_the_scores_that_torch_computes(plant: Plant) -> None:
+    client = plant.client()
+    live = plant.registry.state("default").live_version
+    batch = images(5)
+    result = client.infer(triton_model_name("default", live), batch, 10).result(10)
+    np.testing.assert_allclose(result.score, plant.expected(live, batch), atol=1e-5)
+    assert np.ptp(result.score) > 1e-3, "scores that are all alike prove nothing"
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(1 - result.probabilities[:, 0], result.score, atol=1e-5)
+    client.close()
+
+
+def test_the_agent_tells_state_memory_and_load_time(plant: Plant) -> None:
+    live = plant.registry.state("default").live_version
+    status = plant.status()
+    assert status.triton_live
+    (version,) = [v for v in status.versions if (v.alias, v.version) == ("default", live)]
+    assert version.state == serving_service_pb2.VERSION_STATE_WARM
+    assert version.load_ms > 100
+    assert version.memory_bytes > 50e6
+    metrics = plant.agents[0].metrics()
+    assert f'sightline_serving_version_state{{model="default-v{live}",state="warm"}} 1.0' in metrics
+    assert metric_total(metrics, "sightline_serving_triton_up") == 1
+
+
+def test_a_tampered_version_is_refused_and_reported_and_the_live_one_goes_on(plant: Plant) -> None:
+    live = plant.registry.state("default").live_version
+    bad = plant.upload()
+    key = f"models/default/{bad}/weights.safetensors"
+    weights = bytearray(plant.objects.get(key))
+    weights[-1] ^= 1
+    plant.objects.put(key, bytes(weights))
+    plant.registry.change("default", functools.partial(aliases.add, version=bad, **WHO))
+    plant.registry.change("default", functools.partial(aliases.shadow, version=bad, **WHO))
+    wait_until(lambda: plant.state("default", bad) == serving_service_pb2.VERSION_STATE_FAILED)
+    (refused,) = [v for v in plant.status().versions if v.version == bad and v.alias == "default"]
+    assert "weights.safetensors" in refused.detail
+    assert plant.agents[0].ready()
+    control = TritonControl(plant.tritons[0].grpc_url)
+    assert control.ready_models() == {f"default-v{live}"}
+    control.close()
+    plant.registry.change("default", functools.partial(aliases.retire, version=bad, **WHO))
+    wait_until(lambda: plant.state("default", bad) == serving_service_pb2.VERSION_STATE_UNSPECIFIED)
+
+
+def test_another_alias_comes_up_beside_the_first_and_its_old_version_leaves(plant: Plant) -> None:
+    for _ in range(3):
+        version = plant.upload("weld")
+        plant.promote(version, "weld")
+    wait_until(lambda: plant.state("weld", 3) == serving_service_pb2.VERSION_STATE_WARM, 30)
+    wait_until(lambda: plant.state("weld", 1) == serving_service_pb2.VERSION_STATE_UNSPECIFIED, 30)
+    control = TritonControl(plant.tritons[0].grpc_url)
+    assert {"weld-v2", "weld-v3"} <= control.ready_models()
+    assert "weld-v1" not in control.ready_models()
+    control.close()
+    for version in (2, 3):
+        # Leave the other tests' two cores alone: only the live one is needed on.
+        if plant.registry.state("weld").live_version != version:
+            plant.registry.change("weld", functools.partial(aliases.retire, version=version, **WHO))
+
+
+def test_a_triton_that_was_killed_is_not_ready_until_its_agent_has_restored_it(plant: Plant) -> None:
+    live = plant.registry.state("default").live_version
+    triton, agent = plant.tritons[1], plant.agents[1]
+    wait_until(agent.ready)
+    triton.kill()
+    wait_until(lambda: not agent.ready())
+    triton.start()
+    control = TritonControl(triton.grpc_url)
+    assert control.ready_models() == frozenset()
+    wait_until(agent.ready, 30)
+    assert f"default-v{live}" in control.ready_models(), "ready means restored"
+    control.close()
+    assert metric_total(agent.metrics(), "sightline_serving_triton_restarts_total") >= 1
+
+
+@dataclass
+class Traffic:
+    """Requests without a pause, always to the version that is live and warm everywhere, as a detector flips."""
+
+    plant: Plant
+    answered: dict[int, int]
+    failures: list[str]
+
+    def run(self, stop: threading.Event) -> None:
+        client = self.plant.client()
+        registry = ModelRegistry(KafkaTopicReader(self.plant.kafka, [topics.MODELS]))
+        registry.read_all()
+        live = registry.state("default").live_version
+        batch = images(4, seed=7)
+        expected: dict[int, np.ndarray] = {}
+        while not stop.is_set():
+            registry.poll(0.0)
+            wanted = registry.state("default").live_version
+            if wanted != live and client.warm_everywhere(triton_model_name("default", wanted)):
+                live = wanted
+            if live not in expected:
+                expected[live] = self.plant.expected(live, batch)
+            try:
+                score = client.infer(triton_model_name("default", live), batch, 15).result(15).score
+            except Exception as error:  # noqa: BLE001 - any failure at all is what the test is about
+                self.failures.append(f"version {live}: {type(error).__name__}: {error}")
+                continue
+            if not np.allclose(score, expected[live], atol=1e-5):
+                self.failures.append(f"version {live}: wrong scores {score}, expected {expected[live]}")
+            self.answered[live] = self.answered.get(live, 0) + 1
+        registry.close()
+        client.close()
+
+
+def test_versions_swap_under_load_with_one_triton_killed_in_the_middle_and_nothing_fails(plant: Plant) -> None:
+    for agent in plant.agents:
+        wait_until(agent.ready, 30)
+    before = plant.registry.state("default").live_version
+    traffic = Traffic(plant, {}, [])
+    stop = threading.Event()
+    thread = threading.Thread(target=traffic.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: traffic.answered.get(before, 0) >= 20, 30)
+        first = plant.upload()
+        plant.promote(first)
+        wait_until(lambda: traffic.answered.get(first, 0) >= 20, 40, "the first swap")
+        second = plant.upload()
+        plant.promote(second)
+        plant.tritons[0].kill()
+        wait_until(lambda: traffic.answered.get(second, 0) >= 20, 40, "the swap with one Triton down")
+        plant.tritons[0].start()
+        wait_until(plant.agents[0].ready, 40, "the killed Triton's restoration")
+        seen = traffic.answered[second]
+        wait_until(lambda: traffic.answered[second] >= seen + 20, 30)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert traffic.failures == []
+    assert set(traffic.answered) == {before, first, second}
+
+
+def test_the_probes_answer_and_sigterm_leaves_the_models_loaded(plant: Plant) -> None:
+    agent = plant.agents[0]
+    assert fetch(agent.ops_port, "/livez")[0] == http.client.OK
+    control = TritonControl(plant.tritons[0].grpc_url)
+    loaded = control.ready_models()
+    assert agent.process.stop(10), "SIGTERM is enough"
+    assert agent.process.returncode == 0
+    assert control.ready_models() == loaded
+    agent.start()
+    wait_until(agent.ready, 30)
+    assert control.ready_models() >= loaded
+    control.close()
+
+
+def test_openvino_serves_the_same_version_with_the_same_scores(tmp_path: Path) -> None:
+    folder, repository = tmp_path / "version", tmp_path / "models"
+    manifest = write_model_version(folder, size_px=SIDE_PX)
+    name, batch = manifest.triton_model_name, images(16)
+    expected = load_serving_module(manifest, read_weights(folder), "cpu", "float32")(torch.from_numpy(batch))
+    with LocalTriton(repository) as triton:
+        control, client = TritonControl(triton.grpc_url), TritonInferenceClient([triton.grpc_url])
+        for precision, tolerance in (("float32", 1e-4), ("auto", 0.05)):
+            control.unload(name, 10)
+            write_entry(
+                repository, manifest, folder, Placement(engine="openvino", precision=precision), tmp_path / "cache"
+            )
+            control.load(name, 60)
+            result = client.infer(name, batch, 10).result(10)
+            np.testing.assert_allclose(result.score, expected.scores.numpy(), atol=tolerance)
+            reach = float(expected.embeddings.abs().max())
+            np.testing.assert_allclose(result.embedding, expected.embeddings.numpy(), atol=tolerance * reach)
+        assert len(list((tmp_path / "cache").glob("openvino-*"))) == 1, "it is translated once"
+        control.close()
+        client.close()
