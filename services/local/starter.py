@@ -135,7 +135,7 @@ def fit_starter(
     try:
         # A network of its own to serve from: making one ready to serve changes it.
         backbone = ServingModule(
-            create_model(_ARCHITECTURE, len(classes), "offline", options=_OPTIONS, seed=seed), precision=_precision()
+            create_model(_ARCHITECTURE, len(classes), "offline", options=_OPTIONS, seed=seed), precision=fit_precision()
         )
         data = _embed(backbone, orders, lambda share: progress(0.03 + 0.87 * share, "drawing and embedding parts"))
         sets = split_by_group([o.part_id for o in orders], [f"{o.product}.{o.label}" for o in orders], _SHARES, seed)
@@ -302,7 +302,8 @@ def _digest(data: _Embedded) -> str:
     return state.hexdigest()
 
 
-def _precision() -> Precision:
+def fit_precision() -> Precision:
+    """Name the precision in which the frozen network runs for the fit on this CPU: the fastest that is not emulated."""
     # Where a CPU has no instructions for bfloat16, it is emulated and many times slower than float32.
     supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
     return "bfloat16" if supported else "float32"
