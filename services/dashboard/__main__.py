@@ -81,10 +81,22 @@ def run(
     for name, url in settings.components.urls.items():
         checks[name] = http_check(url, settings.components.timeout_s)
     board = ComponentBoard([KAFKA, *checks])
-    context = make_context(settings, model=model, board=board, store=store, fetcher=fetcher, version=release)
+
+    def open_reader() -> KafkaTopicReader:
+        return KafkaTopicReader(kafka, [topics.VERDICTS])
+
+    context = make_context(
+        settings,
+        model=model,
+        board=board,
+        store=store,
+        fetcher=fetcher,
+        open_reader=open_reader,
+        version=release,
+    )
     stack.callback(context.picture_pool.shutdown, cancel_futures=True)
     feed = VerdictFeed(
-        lambda: KafkaTopicReader(kafka, [topics.VERDICTS]),
+        open_reader,
         tcp_probe(settings.kafka.bootstrap_servers, settings.components.timeout_s),
         model,
         board,

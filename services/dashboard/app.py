@@ -14,9 +14,10 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from services.adapters.ports import ObjectStore, RecordFetcher
+from services.adapters.ports import ObjectStore, RecordFetcher, TopicReader
 from services.core.errors import InvalidInputError, SightlineError
 from services.core.imaging import ImageLimits
+from services.dashboard.archive import VerdictArchive
 from services.dashboard.components import ComponentBoard
 from services.dashboard.context import Context
 from services.dashboard.live import LiveBounds, LiveModel
@@ -51,11 +52,24 @@ def make_context(
     board: ComponentBoard,
     store: ObjectStore,
     fetcher: RecordFetcher,
+    open_reader: Callable[[], TopicReader],
     version: str,
     static_dir: Path = STATIC_DIR,
     clock_ns: Callable[[], int] = time.time_ns,
 ) -> Context:
-    """Put together what the routes work with."""
+    """Put together what the routes work with.
+
+    Args:
+        settings: The dashboard's settings.
+        model: The live model that a feed fills.
+        board: The readings that a poller takes.
+        store: Where pictures lie.
+        fetcher: Reads frames whose pictures lie inline.
+        open_reader: Gives a fresh reader of the verdicts topic, for parts that are no longer in memory.
+        version: Version of the product.
+        static_dir: The built page.
+        clock_ns: The present, nanoseconds since the epoch.
+    """
     limits = ImageLimits(
         max_bytes=settings.limits.max_image_bytes,
         max_pixels=settings.limits.max_image_pixels,
@@ -66,6 +80,7 @@ def make_context(
         model=model,
         board=board,
         stream=LiveStream(model, board, settings.live, clock_ns),
+        archive=VerdictArchive(open_reader),
         pictures=Pictures(store, fetcher, limits, settings.pictures),
         picture_pool=ThreadPoolExecutor(settings.pictures.workers, thread_name_prefix="picture"),
         picture_slots=asyncio.Semaphore(settings.pictures.workers + settings.pictures.max_waiting),

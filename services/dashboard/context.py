@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.dashboard.archive import VerdictArchive
 from services.dashboard.components import ComponentBoard
 from services.dashboard.live import LiveModel
 from services.dashboard.pictures import Pictures
@@ -22,6 +23,7 @@ class Context:
     model: LiveModel
     board: ComponentBoard
     stream: LiveStream
+    archive: VerdictArchive
     pictures: Pictures
     picture_pool: ThreadPoolExecutor
     picture_slots: asyncio.Semaphore

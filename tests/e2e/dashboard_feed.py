@@ -101,6 +101,7 @@ class DashboardUnderTest:
             board=self.board,
             store=self.store,
             fetcher=MemoryRecordFetcher(self.broker),
+            open_reader=self._open_reader,
             version="0.0.0-test",
             static_dir=static_dir,
         )
@@ -117,7 +118,7 @@ class DashboardUnderTest:
     def start(self) -> DashboardUnderTest:
         """Serve, and follow the broker."""
         feed = VerdictFeed(
-            lambda: MemoryTopicReader(self.broker, [topics.VERDICTS]),
+            self._open_reader,
             self._probe_broker,
             self.model,
             self.board,
@@ -232,6 +233,9 @@ class DashboardUnderTest:
             in_time=total <= CYCLE_TIME_MS,
             timings=StageTimings(queue, fetch, decode, infer, total),
         )
+
+    def _open_reader(self) -> MemoryTopicReader:
+        return MemoryTopicReader(self.broker, [topics.VERDICTS])
 
     def _probe_broker(self) -> None:
         if self.broker.unavailable:

@@ -296,7 +296,7 @@ def test_expired_unreadable_and_unknown_pictures_say_what_they_are(
     expect(page.get_by_text("The picture cannot be shown")).to_be_visible()
     expect(page.get_by_text("no model has judged it")).to_be_visible()
     page.goto(f"{line.url}/parts/01890000-0000-7000-8000-000000000000")
-    expect(page.get_by_text("This part is no longer in memory")).to_be_visible()
+    expect(page.get_by_text("Nothing is known of this part")).to_be_visible()
     page.goto(f"{line.url}/parts/%3Cscript%3E")
     expect(page.get_by_text("This is not a part\u2019s address")).to_be_visible()
     assert side.position is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,6 +11,7 @@ from fastapi.responses import Response
 from services.core.identity import validate_frame_id, validate_id
 from services.dashboard.components import State
 from services.dashboard.context import Context
+from services.dashboard.live import PartView
 from services.dashboard.stream import EventStreamResponse
 from services.dashboard.views import Json, components_json, encode, error_json, part_json
 
@@ -49,7 +51,10 @@ def live_routes(context: Context) -> APIRouter:
         """One frame with its verdicts, its neighbours and the other views of its part."""
         view = context.model.part(validate_frame_id(frame_id))
         if view is None:
-            return JsonBody(unknown_frame(context), 404)
+            found = await asyncio.to_thread(context.archive.find, frame_id)
+            if found is None:
+                return JsonBody(unknown_frame(), 404)
+            view = PartView(found, (), (), None, None, (found,))
         return JsonBody(part_json(view))
 
     @router.get("/health")
@@ -68,10 +73,9 @@ def live_routes(context: Context) -> APIRouter:
     return router
 
 
-def unknown_frame(context: Context) -> Json:
-    """What is said of a frame that is not in memory."""
-    kept = context.settings.live.max_frames
-    return error_json("frame_unknown", f"this frame is not among the last {kept} that the line has shown")
+def unknown_frame() -> Json:
+    """What is said of a frame that nothing is known of."""
+    return error_json("frame_unknown", "there is no verdict on this frame, or it is no longer kept")
 
 
 def _line(line: str | None) -> str | None:

@@ -52,9 +52,9 @@ def picture_routes(context: Context) -> APIRouter:
 async def _answer(
     context: Context, frame_id: str, variant: str, if_none_match: str | None, make: Callable[[Inspection], Picture]
 ) -> Response:
-    inspection = context.model.find(validate_frame_id(frame_id))
+    inspection = context.model.find(validate_frame_id(frame_id)) or context.archive.recall(frame_id)
     if inspection is None:
-        return JsonBody(unknown_frame(context), 404)
+        return JsonBody(unknown_frame(), 404)
     headers = {"ETag": f'"{frame_id}-{variant}"', "Cache-Control": _KEEP}
     if if_none_match is not None and headers["ETag"] in if_none_match:
         return Response(status_code=304, headers=headers)

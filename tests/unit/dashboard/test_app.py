@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from services.adapters.memory import MemoryBroker, MemoryObjectStore, MemoryRecordFetcher
+from services.adapters.codec import encode_inspection
+from services.adapters.memory import MemoryBroker, MemoryObjectStore, MemoryRecordFetcher, MemoryTopicReader
+from services.core import topics
 from services.core.errors import UnavailableError
+from services.core.identity import derive_frame_id
 from services.core.imaging import encode_jpeg
 from services.core.types import Inspection, StageTimings
 from services.dashboard.app import make_app, make_context
@@ -32,12 +37,14 @@ class Site:
         self.model = LiveModel()
         self.board = ComponentBoard(["kafka"])
         self.store = MemoryObjectStore()
+        self.broker = MemoryBroker()
         self.context = make_context(
             DashboardSettings(),
             model=self.model,
             board=self.board,
             store=self.store,
-            fetcher=MemoryRecordFetcher(MemoryBroker()),
+            fetcher=MemoryRecordFetcher(self.broker),
+            open_reader=lambda: MemoryTopicReader(self.broker, [topics.VERDICTS]),
             version="1.2.3",
             static_dir=static_dir,
             clock_ns=lambda: NOW_NS,
@@ -107,6 +114,31 @@ def test_an_unknown_frame_is_said_to_be_unknown(site: Site) -> None:
     for path in (f"/api/v1/parts/{UNKNOWN}", f"/api/v1/frames/{UNKNOWN}/image"):
         answer = site.client.get(path)
         assert (answer.status_code, answer.json()["error"]["reason"]) == (404, "frame_unknown")
+
+
+def test_a_part_that_left_the_memory_is_found_in_kafka_with_its_picture(site: Site) -> None:
+    one = inspection(5, image_ref=site.store.put("frames/5", JPEG))
+    captured_at_ns = time.time_ns()
+    one = replace(
+        one,
+        frame_id=derive_frame_id("cam-1", "old", 0, captured_at_ns),
+        captured_at_ns=captured_at_ns,
+        decided_at_ns=captured_at_ns,
+    )
+    for other in range(20):
+        site.broker.append(topics.VERDICTS, key=b"x", value=encode_inspection(inspection(other)))
+    site.broker.append(topics.VERDICTS, key=b"x", value=encode_inspection(one))
+    part = site.client.get(f"/api/v1/parts/{one.frame_id}").json()
+    assert part["inspection"]["part_id"] == "part-5"
+    assert (part["previous_frame_id"], part["next_frame_id"]) == (None, None)
+    assert site.client.get(f"/api/v1/frames/{one.frame_id}/image").content == JPEG
+    assert site.client.get("/api/v1/wall").json()["figures"]["seen"] == 0
+
+
+def test_a_part_looked_for_while_the_broker_is_away_is_not_called_unknown(site: Site) -> None:
+    site.broker.unavailable = True
+    answer = site.client.get(f"/api/v1/parts/{UNKNOWN}")
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (503, "unavailable")
 
 
 def test_a_picture_is_kept_by_the_browser_and_asked_for_once(site: Site) -> None:

@@ -115,8 +115,8 @@ export const de: Catalogue = {
 
   "part.title": "Teil {part}",
   "part.loading": "Das Teil wird geladen …",
-  "part.unknown.title": "Dieses Teil ist nicht mehr im Speicher",
-  "part.unknown.text": "Seiten gibt es für die Teile, die die Linie zuletzt gezeigt hat.",
+  "part.unknown.title": "Von diesem Teil ist nichts bekannt",
+  "part.unknown.text": "Es gibt kein Urteil dazu, oder es wird nicht mehr aufbewahrt.",
   "part.invalid.title": "Das ist keine Adresse eines Teils",
   "part.invalid.text": "Die Adresse eines Teils endet mit der Kennung seines Bildes.",
   "part.error.title": "Das Teil konnte nicht geladen werden",

@@ -114,8 +114,8 @@ export const en = {
 
   "part.title": "Part {part}",
   "part.loading": "Loading the part …",
-  "part.unknown.title": "This part is no longer in memory",
-  "part.unknown.text": "Pages exist for the parts that the line has shown most recently.",
+  "part.unknown.title": "Nothing is known of this part",
+  "part.unknown.text": "There is no verdict on it, or it is no longer kept.",
   "part.invalid.title": "This is not a part’s address",
   "part.invalid.text": "A part’s address ends with its frame id.",
   "part.error.title": "The part could not be loaded",

@@ -1,0 +1,115 @@
+"""Verdicts that are no longer in memory, looked up in Kafka by the time that their frame's id carries.
+
+A link to a part thus works for as long as the topic keeps its verdict, also after a restart of the dashboard.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+
+from services.adapters.codec import decode_inspection
+from services.adapters.ports import Record, TopicReader
+from services.core.errors import EventDecodeError, UnavailableError
+from services.core.identity import captured_at_ms
+from services.core.types import Inspection
+
+_BEFORE_MS = 2_000
+_KEPT = 256
+_QUIET_POLLS = 2
+
+
+class VerdictArchive:
+    """Finds one frame's verdict among those written after it was captured. Thread-safe; one search at a time."""
+
+    def __init__(
+        self,
+        open_reader: Callable[[], TopicReader],
+        *,
+        within_s: float = 120.0,
+        deadline_s: float = 5.0,
+        max_records: int = 50_000,
+    ) -> None:
+        """Set up; nothing is opened yet.
+
+        Args:
+            open_reader: Gives a fresh reader of all partitions of the verdicts topic.
+            within_s: A verdict is looked for up to this long after the capture.
+            deadline_s: Longest search.
+            max_records: Most records to look at.
+        """
+        self._open_reader = open_reader
+        self._within_ms = int(within_s * 1000)
+        self._deadline_s = deadline_s
+        self._max_records = max_records
+        self._lock = Lock()
+        self._found: OrderedDict[str, Inspection] = OrderedDict()
+
+    def recall(self, frame_id: str) -> Inspection | None:
+        """What an earlier search found; does not search."""
+        return self._found.get(frame_id)
+
+    def find(self, frame_id: str) -> Inspection | None:
+        """Search for a frame's verdict.
+
+        Args:
+            frame_id: A valid frame id.
+
+        Returns:
+            The verdict, or None when the topic holds none near that time.
+
+        Raises:
+            UnavailableError: The broker does not answer, or another search does not end in time.
+        """
+        if not self._lock.acquire(timeout=self._deadline_s):
+            raise UnavailableError(f"a search must begin within {self._deadline_s} s, got others before it")
+        try:
+            known = self._found.get(frame_id)
+            if known is None:
+                known = self._search(frame_id)
+            if known is not None:
+                self._found[frame_id] = known
+                if len(self._found) > _KEPT:
+                    self._found.popitem(last=False)
+            return known
+        finally:
+            self._lock.release()
+
+    def _search(self, frame_id: str) -> Inspection | None:
+        captured_ms = captured_at_ms(frame_id)
+        if captured_ms > time.time_ns() // 1_000_000 + _BEFORE_MS:
+            return None
+        reader = self._open_reader()
+        try:
+            reader.seek_to_time(max(0, captured_ms - _BEFORE_MS))
+            return self._scan(reader, frame_id, captured_ms + self._within_ms)
+        finally:
+            reader.close()
+
+    def _scan(self, reader: TopicReader, frame_id: str, until_ms: int) -> Inspection | None:
+        end_s = time.monotonic() + self._deadline_s
+        looked_at = quiet = 0
+        while quiet < _QUIET_POLLS and looked_at < self._max_records and time.monotonic() < end_s:
+            records = reader.poll(max_records=1_000, timeout_s=0.5)
+            looked_at += len(records)
+            for record in records:
+                found = _verdict_on(record, frame_id)
+                if found is not None:
+                    return found
+            past = bool(records) and all(record.timestamp_ms > until_ms for record in records)
+            # Partitions are read in turn: one batch beyond the time says nothing of the others yet.
+            quiet = quiet + 1 if past or not records else 0
+        return None
+
+
+def _verdict_on(record: Record, frame_id: str) -> Inspection | None:
+    # The id stands in the bytes as it is: only the record that holds it is worth decoding.
+    if frame_id.encode() not in record.value:
+        return None
+    try:
+        inspection = decode_inspection(record.value)
+    except EventDecodeError:
+        return None
+    return inspection if inspection.frame_id == frame_id else None
