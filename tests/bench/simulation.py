@@ -214,6 +214,8 @@ def separate(product: str, plan: Plan, tick: Callable[[str], None]) -> Separabil
         result.frozen_embedding.append(linear_auroc(train_embedding, train_labels, test_embedding, test_labels))
         fine_tune(model, train_inputs, train_labels, plan.epochs, run, say)
         result.fine_tuned.append(network_auroc(model, test_inputs, test_labels))
+        latest = (result.raw_pixels[-1], result.frozen_embedding[-1], result.fine_tuned[-1])
+        say("AUROC raw {:.3f}, frozen {:.3f}, fine-tuned {:.3f}".format(*latest))
     return result
 
 
@@ -309,7 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     began = time.perf_counter()
     with console.status("starting") as status:
-        speeds, separabilities = run(plan, status.update)
+        # Where nobody watches a spinner (a log file), each step is a line of its own.
+        speeds, separabilities = run(plan, status.update if console.is_terminal else console.log)
     show(console, speeds, separabilities, plan)
     missed = verdicts(speeds, separabilities, options.quick)
     report = {
