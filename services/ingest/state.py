@@ -56,7 +56,9 @@ class CameraState:
     def safe(self, sequence: int, cursor: Cursor) -> None:
         """Everything up to here is safe; written down at most twice a second."""
         with self._lock:
-            self._safe_sequence = max(self._safe_sequence, sequence)
+            if sequence <= self._safe_sequence:
+                return
+            self._safe_sequence = sequence
             self._cursor = cursor
             if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
                 self._save()

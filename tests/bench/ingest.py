@@ -185,15 +185,16 @@ def baseline(folder: Path, size_bytes: int, count: int) -> float:
     return count / taken_s
 
 
-def run(frames: int, repeats: int, soak_frames: int) -> dict[str, Any]:
-    """Measure everything."""
+def run(frames: int, repeats: int, soak_frames: int, *, small: bool = False) -> dict[str, Any]:
+    """Measure everything, or with ``small`` only small files, drawn parts and pushed frames."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="sightline-bench-") as name, LocalStore() as store:
         store.ensure_bucket("sightline")
         folder = Path(name)
         bench = Bench(folder, store)
         plans: list[tuple[str, int, str, int, dict[str, Any]]] = []
-        for size_bytes, share in ((15 * KB, 1.0), (200 * KB, 0.3), (1_000 * KB, 0.1)):
+        sizes = ((15 * KB, 1.0), (200 * KB, 0.3), (1_000 * KB, 0.1))
+        for size_bytes, share in sizes[:1] if small else sizes:
             path = _folder(folder / f"files-{size_bytes}", size_bytes, 64 if size_bytes < 500 * KB else 16)
             source = {"kind": "replay", "path": str(path), "loop": True}
             count = max(60, int(frames * share))

@@ -17,6 +17,7 @@ from services.ingest.settings import (
     FolderReplaySource,
     FolderWatchSource,
     GenicamSource,
+    RtspSource,
     SimulatedSource,
     VideoFileSource,
 )
@@ -25,7 +26,7 @@ from services.ingest.sources import genicam
 from services.ingest.sources.genicam import GenicamCameraSource
 from services.ingest.sources.replay import ReplaySource
 from services.ingest.sources.simulated import SimulatedLineSource
-from services.ingest.sources.video import LiveSource, VideoSource
+from services.ingest.sources.video import LiveSource, VideoSource, rtsp_source
 from services.ingest.sources.watch import WatchSource
 from tests.unit.ingest.conftest import wait_until
 
@@ -261,6 +262,21 @@ def test_a_file_that_is_no_video_is_said(tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_bytes(b"no video")
     with pytest.raises(SourceError, match="must be one that OpenCV opens"):
         VideoSource(VideoFileSource(kind="video", path=tmp_path / "no.mp4")).open({})
+
+
+def test_a_stream_that_opencv_opens_is_delivered_and_its_end_is_an_error(video: Path) -> None:
+    source = rtsp_source(RtspSource(kind="rtsp", url=str(video)), lambda: None)
+    source.open({})
+    assert read_all_live(source)
+    source.close()
+
+
+def test_a_password_in_an_address_is_not_told() -> None:
+    source = rtsp_source(RtspSource(kind="rtsp", url="rtsp://user:secret@127.0.0.1:1/x"), lambda: None)
+    source.open({})
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:1/x") as caught:
+        read_until_it_fails(source)
+    assert "secret" not in str(caught.value)
 
 
 class FakeCapture:

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kafka import errors
+
+from services.adapters.connection import KafkaConnection
+from services.adapters.kafka import BrokerRefusedError, client_config, domain_error
+from services.core.errors import ConflictError, InvalidInputError, SightlineError, UnavailableError
+from services.runtime.settings import KafkaSettings, ObjectStoreSettings
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "retriable"),
+    [
+        (errors.KafkaTimeoutError(), UnavailableError, True),
+        (errors.KafkaConnectionError(), UnavailableError, True),
+        (errors.NotEnoughReplicasError(), UnavailableError, True),
+        (errors.UnknownProducerIdError(), UnavailableError, True),
+        (OSError("reset"), UnavailableError, True),
+        (errors.MessageSizeTooLargeError(), InvalidInputError, False),
+        (errors.RecordListTooLargeError(), InvalidInputError, False),
+        (errors.CommitFailedError(), ConflictError, False),
+        (errors.IllegalGenerationError(), ConflictError, False),
+        (errors.TopicAuthorizationFailedError(), BrokerRefusedError, False),
+        (errors.SaslAuthenticationFailedError(), BrokerRefusedError, False),
+    ],
+)
+def test_what_kafka_says_becomes_ours(error: Exception, expected: type[SightlineError], retriable: bool) -> None:
+    ours = domain_error(error, "write to t")
+    assert type(ours) is expected
+    assert ours.retriable == retriable
+    assert "write to t" in str(ours)
+
+
+def test_security_settings_reach_the_client() -> None:
+    settings = KafkaSettings.model_validate(
+        {
+            "bootstrap_servers": "a:1, b:2",
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_username": "line",
+            "sasl_password": "hidden",
+            "ssl_ca_file": "ca.pem",
+            "ssl_certificate_file": "c.pem",
+            "ssl_key_file": "k.pem",
+            "compression": "gzip",
+        }
+    )
+    connection = settings.connection()
+    assert connection.compression == "gzip"
+    assert "hidden" not in repr(connection)
+    config = client_config(connection)
+    assert config["bootstrap_servers"] == ["a:1", "b:2"]
+    assert {name: config[name] for name in config if name.startswith(("sasl", "ssl", "security"))} == {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "line",
+        "sasl_plain_password": "hidden",
+        "ssl_cafile": "ca.pem",
+        "ssl_certfile": "c.pem",
+        "ssl_keyfile": "k.pem",
+    }
+
+
+def test_plain_settings_name_no_security() -> None:
+    config = client_config(KafkaConnection("a:1"))
+    assert not [name for name in config if name.startswith(("sasl", "ssl"))]
+
+
+def test_store_settings_keep_their_secrets_to_themselves() -> None:
+    settings = ObjectStoreSettings.model_validate({"access_key": "known", "secret_key": "hidden"})
+    connection = settings.connection()
+    assert (connection.access_key, connection.secret_key) == ("known", "hidden")
+    assert "hidden" not in repr(connection)
+    assert Path(connection.bucket).name == "sightline"
