@@ -44,7 +44,7 @@ export const PartThumb = memo(function PartThumb({ part, size = "normal", curren
           <Icon name="broken" size={18} />
         </span>
       ) : (
-        <img src={thumbnailUrl(part.frame_id, 160)} alt="" decoding="async" draggable={false} onError={onError} />
+        <img src={thumbnailUrl(part.frame_id, 160)} alt="" loading="lazy" decoding="async" draggable={false} onError={onError} />
       )}
       {part.verdict !== "pass" && (
         <span className={styles["mark"]}>

@@ -13,24 +13,23 @@ import { useSteadyPart } from "./steady";
 
 interface Props {
   camera: CameraState;
-  nowMs: number;
-  staleS: number;
+  /** Seconds without a verdict, once they are too many; else 0. */
+  silentS: number;
   roomy: boolean;
 }
 
 /** One camera: its newest part large, how it was judged, and what came before. */
-export const CameraTile = memo(function CameraTile({ camera, nowMs, staleS, roomy }: Props) {
+export const CameraTile = memo(function CameraTile({ camera, silentS, roomy }: Props) {
   const { t, format } = useI18n();
   const newest = camera.latest[0];
   const part = useSteadyPart(newest, 640);
   const { passed, failed, reviewed, frames_per_s: rate } = camera.figures;
   const total = passed + failed + reviewed;
-  const ageS = newest ? (nowMs - newest.decided_at_ms) / 1000 : 0;
-  const stale = newest !== undefined && ageS > staleS;
+  const stale = silentS > 0;
   return (
     <article className={styles["tile"]} data-stale={stale} data-roomy={roomy} aria-label={camera.camera_id}>
       <div className={styles["inside"]}>
-        {part ? <Stage part={part} stale={stale} ageS={ageS} /> : <div className={styles["empty"]}>{t("camera.no_part")}</div>}
+        {part ? <Stage part={part} silentS={silentS} /> : <div className={styles["empty"]}>{t("camera.no_part")}</div>}
         <div className={styles["body"]}>
           <div className={styles["head"]}>
             <h3>{camera.camera_id}</h3>
@@ -54,7 +53,7 @@ export const CameraTile = memo(function CameraTile({ camera, nowMs, staleS, room
   );
 });
 
-function Stage({ part, stale, ageS }: { part: Inspection; stale: boolean; ageS: number }) {
+function Stage({ part, silentS }: { part: Inspection; silentS: number }) {
   const { t, format } = useI18n();
   const url = thumbnailUrl(part.frame_id, 640);
   const label = t("thumb.open", {
@@ -71,10 +70,10 @@ function Stage({ part, stale, ageS }: { part: Inspection; stale: boolean; ageS: 
       <div className={styles["badge"]}>
         <VerdictBadge verdict={part.verdict} />
       </div>
-      {stale && (
+      {silentS > 0 && (
         <div className={styles["stale"]}>
           <Icon name="clock" size={18} />
-          {t("camera.stale", { age: format.age(ageS) })}
+          {t("camera.stale", { age: format.age(silentS) })}
         </div>
       )}
     </Link>

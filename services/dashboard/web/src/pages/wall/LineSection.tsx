@@ -1,4 +1,4 @@
-import type { LineState } from "../../api/types";
+import type { CameraState, LineState } from "../../api/types";
 import { useI18n } from "../../i18n";
 import { CameraTile } from "./CameraTile";
 import styles from "./LineSection.module.css";
@@ -29,9 +29,16 @@ export function LineSection({ line, nowMs, staleS, roomy, heading }: Props) {
       )}
       <div className={styles["cameras"]} data-roomy={roomy}>
         {line.cameras.map((camera) => (
-          <CameraTile key={camera.camera_id} camera={camera} nowMs={nowMs} staleS={staleS} roomy={roomy} />
+          <CameraTile key={camera.camera_id} camera={camera} silentS={silence(camera, nowMs, staleS)} roomy={roomy} />
         ))}
       </div>
     </section>
   );
+}
+
+/** For how many whole seconds a camera has been silent; 0 while it is not stale, so that its tile need not be redrawn. */
+function silence(camera: CameraState, nowMs: number, staleS: number): number {
+  const newest = camera.latest[0];
+  const ageS = newest ? (nowMs - newest.decided_at_ms) / 1000 : 0;
+  return ageS > staleS ? Math.floor(ageS) : 0;
 }
