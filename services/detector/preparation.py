@@ -116,15 +116,20 @@ class Preparer:
         image = job.frame.image
         if image is None:
             raise ValueError(f"only an inline image is put into the store, got {job.frame.frame_id} without one")
-        key = case_image_key(job.frame, _suffix(image))
-        # The key derives from the frame, so a replay writes the same bytes to the same place.
+        key = case_image_key(job.frame, _suffix(image), job.taken_at_ns)
         ref = self._store.put(key, image)
         job.case_ref = ImageRef(ref.bucket, ref.key, ref.size_bytes, ref.sha256)
 
 
-def case_image_key(frame: Frame, suffix: str) -> str:
-    """Where a case's image goes: by hour of capture, so that expiry deletes whole hours."""
-    at = datetime.datetime.fromtimestamp(frame.captured_at_ns / 1e9, tz=datetime.UTC)
+def case_image_key(frame: Frame, suffix: str, now_ns: int) -> str:
+    """Where a case's image goes: by hour of the upload, so that expiry deletes whole hours and nothing is born expired.
+
+    Args:
+        frame: The frame.
+        suffix: Of the image's format, without a dot.
+        now_ns: When it is uploaded, nanoseconds since the epoch.
+    """
+    at = datetime.datetime.fromtimestamp(now_ns / 1e9, tz=datetime.UTC)
     return f"cases/{frame.line_id}/{frame.camera_id}/{at:%Y%m%d}/{at:%H}/{frame.frame_id}.{suffix}"
 
 

@@ -40,10 +40,10 @@ class DetectorSettings(ServiceSettings):
     default_alias: str = Field(default="default", description="Model alias of products without one of their own.")
     alias_by_product: dict[str, str] = Field(default_factory=dict, description="Model alias by product.")
     max_in_flight_frames: int = Field(
-        default=192, ge=1, le=100_000, description="Frames taken and not yet settled; at this number polling pauses."
+        default=96, ge=1, le=100_000, description="Frames taken and not yet settled; at this number polling pauses."
     )
     max_in_flight_bytes: int = Field(
-        default=48_000_000, ge=1_000_000, description="Bytes of those frames' records; at this number polling pauses."
+        default=32_000_000, ge=1_000_000, description="Bytes of those frames' records; at this number polling pauses."
     )
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that fetch, decode and prepare images.")
     audit_share: float = Field(
