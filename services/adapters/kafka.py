@@ -514,7 +514,8 @@ class KafkaTopicReader(_Reading):
         found = self._try("find a time", lambda: self._client.offsets_for_times(wanted, timeout_ms=self._timeout_ms))
         for partition in self._all:
             at = found.get(partition)
-            if at is None:
+            # No such record is either no answer or one without a record's time.
+            if at is None or at.timestamp < 0:
                 self._client.seek_to_end(partition)
                 self._position(partition, self._timeout_ms / 1000)
             else:

@@ -75,7 +75,7 @@ class Dashboard:
 
 
 @contextmanager
-def dashboard(bootstrap_servers: str, log: Path) -> Iterator[Dashboard]:
+def dashboard(bootstrap_servers: str, log: Path, **more: str) -> Iterator[Dashboard]:
     port, ops_port = free_port(), free_port()
     settings = {
         "KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -84,6 +84,7 @@ def dashboard(bootstrap_servers: str, log: Path) -> Iterator[Dashboard]:
         "OBJECT_STORE__TIMEOUT_S": "1",
         "WEB__PORT": str(port),
         "OPS__PORT": str(ops_port),
+        **more,
     }
     environment = os.environ | {f"SIGHTLINE_{name}": value for name, value in settings.items()}
     with log.open("wb") as output:
@@ -184,6 +185,23 @@ def test_the_page_shows_what_was_before_it_and_lives_through_a_broker_outage(tmp
             status, said = page.get(f"/api/v1/frames/{before[5].frame_id}/image")
             assert (status, json.loads(said)["error"]["reason"]) == (410, "image_expired")
             assert psutil.Process(page.process.pid).memory_info().rss < RSS_LIMIT_BYTES
+
+
+def test_a_part_from_before_the_dashboard_started_has_its_page(tmp_path: Path) -> None:
+    with LocalBroker(log_path=tmp_path / "broker.log") as broker:
+        connection = KafkaConnection(broker.bootstrap_servers)
+        make_topics(connection)
+        before = publish(connection, range(10), picture())
+        # Times in Kafka are in milliseconds: what comes is certainly later.
+        time.sleep(0.05)
+        with dashboard(broker.bootstrap_servers, tmp_path / "dashboard.log", LIVE__LOOKBACK_S="0") as page:
+            until(lambda: page.state("kafka") == "up", "the broker is read")
+            publish(connection, range(10, 12), picture())
+            until(lambda: page.seen() >= 2, "new verdicts arrive")
+            assert page.seen() == 2, "without look-back nothing older is read"
+            found = page.json(f"/api/v1/parts/{before[4].frame_id}")
+            assert found["inspection"]["part_id"] == "part-4"
+            assert page.get(f"/api/v1/frames/{before[4].frame_id}/image") == (200, picture())
 
 
 def test_sigterm_tells_browsers_to_come_back_and_exits_with_0(tmp_path: Path) -> None:
