@@ -239,6 +239,36 @@ def test_what_was_skipped_does_not_come(brokers: Brokers) -> None:
     assert [record.value for record in found] == [b"new"]
 
 
+def test_reading_from_a_time_leaves_out_what_is_older(brokers: Brokers) -> None:
+    topic = brokers.topic(partitions=2)
+    writer = brokers.writer()
+    writer.send(topic, key=b"k", value=b"old").result(timeout=20)
+    # A broker may know times to the second only.
+    time.sleep(2.1)
+    writer.send(topic, key=b"k", value=b"new").result(timeout=20)
+    reader = brokers.reader(topic)
+    reader.seek_to_time(time.time_ns() // 1_000_000 - 1_000)
+    found: list[Record] = []
+    end_s = time.monotonic() + 10
+    while not found and time.monotonic() < end_s:
+        found = reader.poll(max_records=10, timeout_s=0.5)
+    assert [record.value for record in found] == [b"new"]
+
+
+def test_reading_from_a_time_to_come_begins_with_what_is_written_next(brokers: Brokers) -> None:
+    topic = brokers.topic(partitions=1)
+    writer = brokers.writer()
+    writer.send(topic, key=b"k", value=b"old").result(timeout=20)
+    reader = brokers.reader(topic)
+    reader.seek_to_time(time.time_ns() // 1_000_000 + 60_000)
+    writer.send(topic, key=b"k", value=b"new").result(timeout=20)
+    found: list[Record] = []
+    end_s = time.monotonic() + 10
+    while not found and time.monotonic() < end_s:
+        found = reader.poll(max_records=10, timeout_s=0.5)
+    assert [record.value for record in found] == [b"new"]
+
+
 def test_a_group_goes_on_where_it_committed(brokers: Brokers, unique: Callable[[str], str]) -> None:
     topic, group = brokers.topic(partitions=2), unique("group")
     write(brokers.writer(), topic, 30)
