@@ -19,7 +19,7 @@ from typing import Self
 
 from services.core.errors import NotFoundError, UnavailableError
 from services.local.process import LOOPBACK, ChildProcess, free_port
-from services.local.tools import tools_site_packages
+from services.local.tools import tools_directory, tools_site_packages
 
 _POLL_S = 0.02
 _STARTS = 3
@@ -33,7 +33,9 @@ def python_library_directory() -> Path:
     """
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     multiarch = str(sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
-    for root in (str(sysconfig.get_config_var("LIBDIR")), f"{sys.base_prefix}/lib", "/usr/lib"):
+    # The last is where the set-up puts it when the system has none.
+    roots = (str(sysconfig.get_config_var("LIBDIR")), f"{sys.base_prefix}/lib", "/usr/lib", tools_directory() / "lib")
+    for root in roots:
         for folder in (Path(root), Path(root) / multiarch):
             if (folder / name).exists():
                 return folder
