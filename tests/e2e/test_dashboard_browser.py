@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium, or set SIGHTLINE_TEST_CHROMIUM")
     if not (STATIC_DIR / "index.html").is_file():
-        pytest.fail("the page must be built first: make web")
+        pytest.fail("the page must be built first: make install")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield chromium

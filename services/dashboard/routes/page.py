@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from services.core.errors import InvalidInputError
 from services.core.identity import validate_frame_id
 
-_MISSING = "The web page is not built. Run: make web\n"
+_MISSING = "The web page is not built. Run: make install\n"
 
 
 class HashedFiles(StaticFiles):

@@ -217,7 +217,7 @@ def test_no_path_leads_out_of_the_bundle(site: Site, path: str) -> None:
 def test_without_a_bundle_the_page_says_what_to_do(site: Site) -> None:
     (site.context.static_dir / "index.html").unlink()
     answer = site.client.get("/")
-    assert (answer.status_code, "make web" in answer.text) == (503, True)
+    assert (answer.status_code, "make install" in answer.text) == (503, True)
 
 
 def test_health_is_dated_and_ready_only_when_every_part_is_up(site: Site) -> None:
