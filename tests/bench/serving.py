@@ -70,7 +70,7 @@ class Plan:
     starter_parts: int
 
 
-FULL = Plan(frames=2_000, repeats=5, batches=24, singles=40, starter_parts=600)
+FULL = Plan(frames=2_000, repeats=5, batches=8, singles=20, starter_parts=600)
 QUICK = Plan(frames=48, repeats=1, batches=3, singles=5, starter_parts=600)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from services.core.errors import InvalidInputError
 
 #: What ``auto`` means on a CPU; docs/serving.md has the measurement.
-CPU_DEFAULT: Final = "openvino"
+CPU_DEFAULT: Final = "torch"
 GPU_DEFAULT: Final = "torch"
 
 
