@@ -47,6 +47,7 @@ from tests.support.detector_process import DetectorProcess
 OUT = Path("build/bench/pipeline.json")
 BOUND = 0.75
 CYCLE_TIME_MS = 500
+IDLE = "idle and others"
 CONSOLE = Console()
 
 
@@ -142,14 +143,15 @@ def _measure(
                 latency = _latencies(line, detector, images, rate, plan.latency_s)
         finally:
             detector.stop()
+    names = sorted({name for item in breakdowns for name in item}, key=lambda name: (name == IDLE, name))
+    cpu = {name: statistics.median(item.get(name, 0.0) for item in breakdowns) for name in names}
     return {
         "efficiency": statistics.median(pair["ratio"] for pair in pairs),
         "line_per_s": statistics.median(pair["line_per_s"] for pair in pairs),
         "tensors_per_s": statistics.median(pair["tensors_per_s"] for pair in pairs),
         "pairs": pairs,
-        "cpu_ms_per_frame": {
-            name: statistics.median(item.get(name, 0.0) for item in breakdowns) for name in breakdowns[0]
-        },
+        "cpu_ms_per_frame": cpu,
+        "triton_share_of_cpu": cpu["triton"] / sum(value for name, value in cpu.items() if name != IDLE),
         "detector_rss_mb": rss_mb,
         "latency": latency,
     }
@@ -163,7 +165,7 @@ def _work_off(line: MeasuredLine, detector: DetectorProcess, frames: int) -> tup
     spent, done = clock.since(), detector.metric(_VERDICTS) - before
     idle_s = (time.monotonic() - started_s) * (os.cpu_count() or 1) - sum(spent.values())
     parts = {name: seconds / done * 1e3 for name, seconds in sorted(spent.items())}
-    return rate, parts | {"idle and others": idle_s / done * 1e3}
+    return rate, parts | {IDLE: idle_s / done * 1e3}
 
 
 _VERDICTS = "sightline_detector_verdicts_total"
@@ -275,6 +277,8 @@ def show(result: dict[str, Any]) -> None:
     for name, value in rows.items():
         parts.add_row(name, f"{value:.3f}")
     CONSOLE.print(parts)
+    share = result["resnet18"]["triton_share_of_cpu"]
+    CONSOLE.print(f"Triton's share of the CPU that the line took: {share:.1%}")
     latency = result["resnet18"]["latency"]
     if latency:
         times = Table(title=f"latency from capture to verdict; in time = within {latency['cycle_time_ms']} ms")
