@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
 
 import uvicorn
 
@@ -22,12 +21,9 @@ from services.dashboard.feed import KAFKA, VerdictFeed, tcp_probe
 from services.dashboard.fetcher import ReopeningFetcher
 from services.dashboard.live import LiveModel
 from services.dashboard.settings import DashboardSettings
-from services.runtime import metrics
 from services.runtime.lifecycle import Health, Shutdown, main_guard
-from services.runtime.logging import configure_logging, get_logger
-from services.runtime.ops import OpsServer
-from services.runtime.settings import load_settings, masked
-from services.runtime.tracing import configure_tracing
+from services.runtime.logging import get_logger
+from services.runtime.service import release, serve
 
 LOG = get_logger(__name__)
 NAME = "dashboard"
@@ -39,39 +35,20 @@ _WEB_GRACE_S = 5
 
 def main() -> None:
     """Read the settings, start, run until SIGTERM, drain."""
-    settings = load_settings(DashboardSettings)
-    release = version("sightline")
-    configure_logging(NAME, release, settings.log_level)
-    configure_tracing(NAME, settings.tracing)
-    metrics.BUILD.info({"service": NAME, "version": release})
-    LOG.info("starting", extra={"settings": masked(settings)})
-    if settings.web.mode == "network":
-        LOG.warning("the page asks nobody to sign in: whoever reaches its port sees the line")
-    health, shutdown = Health(), Shutdown()
-    shutdown.install_signal_handlers()
-    ops = OpsServer(settings.ops, health)
-    ops.start()
-    LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
-    try:
-        with contextlib.ExitStack() as stack:
-            run(settings, release, health, shutdown, stack)
-    finally:
-        ops.stop()
-    LOG.info("stopped")
+    serve(NAME, DashboardSettings, run)
 
 
-def run(
-    settings: DashboardSettings, release: str, health: Health, shutdown: Shutdown, stack: contextlib.ExitStack
-) -> None:
+def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: contextlib.ExitStack) -> None:
     """Build the adapters and the application, and serve until the stop is asked for.
 
     Args:
         settings: The dashboard's settings.
-        release: Version of the product, shown to people.
         health: Told how it goes.
         shutdown: Ends it.
         stack: Takes what must be closed; it is closed in the reverse order.
     """
+    if settings.web.mode == "network":
+        LOG.warning("the page asks nobody to sign in: whoever reaches its port sees the line")
     kafka = settings.kafka.connection()
     store = S3ObjectStore(settings.object_store.connection())
     fetcher = ReopeningFetcher(lambda: _record_fetcher(settings))
@@ -92,7 +69,7 @@ def run(
         store=store,
         fetcher=fetcher,
         open_reader=open_reader,
-        version=release,
+        version=release(),
     )
     stack.callback(context.picture_pool.shutdown, cancel_futures=True)
     feed = VerdictFeed(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from importlib.metadata import version
-from typing import TypeVar
+import functools
 
 from sightline.v1 import detector_service_pb2, detector_service_pb2_grpc
 
@@ -25,15 +23,11 @@ from services.runtime import metrics
 from services.runtime.consumer import ConsumerLoop, LoopTimes
 from services.runtime.grpc_server import GrpcServer
 from services.runtime.lifecycle import Health, Shutdown, main_guard
-from services.runtime.logging import configure_logging, get_logger
-from services.runtime.ops import OpsServer
-from services.runtime.retry import until_available
-from services.runtime.settings import load_settings, masked
-from services.runtime.tracing import configure_tracing
+from services.runtime.logging import get_logger
+from services.runtime.service import serve, wait_for
 
 LOG = get_logger("services.detector")
 NAME = "detector"
-T = TypeVar("T")
 
 #: Longest wait of a write for room; short, since the pipeline tries again by itself and has other work.
 _WRITER_BLOCK_S = 0.5
@@ -41,27 +35,7 @@ _WRITER_BLOCK_S = 0.5
 
 def main() -> None:
     """Read the settings, start, run until SIGTERM, drain."""
-    settings = load_settings(DetectorSettings)
-    release = version("sightline")
-    configure_logging(NAME, release, settings.log_level)
-    configure_tracing(NAME, settings.tracing)
-    metrics.BUILD.info({"service": NAME, "version": release})
-    LOG.info("starting", extra={"settings": masked(settings)})
-    health, shutdown = Health(), Shutdown()
-    shutdown.install_signal_handlers()
-    ops = OpsServer(settings.ops, health)
-    ops.start()
-    LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
-    try:
-        with contextlib.ExitStack() as stack:
-            run(settings, health, shutdown, stack)
-    except SightlineError:
-        # Stopped while it waited for a dependency: nothing was taken, so there is nothing to finish.
-        if not shutdown.requested:
-            raise
-    finally:
-        ops.stop()
-    LOG.info("stopped")
+    serve(NAME, DetectorSettings, run)
 
 
 def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: contextlib.ExitStack) -> None:
@@ -73,13 +47,7 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
         shutdown: Ends it.
         stack: Takes what must be closed; it is closed in the reverse order.
     """
-
-    def waiting_for(what: str, build: Callable[[], T]) -> T:
-        def turn() -> T:
-            health.turned()
-            return build()
-
-        return until_available(what, turn, shutdown=shutdown, deadline_s=settings.startup_wait_s)
+    waiting_for = functools.partial(wait_for, health=health, shutdown=shutdown, deadline_s=settings.startup_wait_s)
 
     kafka = settings.kafka.connection()
     store = S3ObjectStore(settings.object_store.connection())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from importlib.metadata import version
-from typing import TypeVar
+import functools
 
 from sightline.v1 import serving_service_pb2, serving_service_pb2_grpc
 
@@ -15,15 +13,10 @@ from services.adapters.modelstore import ModelStore
 from services.adapters.objectstore import S3ObjectStore
 from services.adapters.triton import TritonControl, TritonInferenceClient
 from services.core import topics
-from services.core.errors import SightlineError
-from services.runtime import metrics
 from services.runtime.grpc_server import GrpcServer
 from services.runtime.lifecycle import Health, Shutdown, main_guard
-from services.runtime.logging import configure_logging, get_logger
-from services.runtime.ops import OpsServer
-from services.runtime.retry import until_available
-from services.runtime.settings import load_settings, masked
-from services.runtime.tracing import configure_tracing
+from services.runtime.logging import get_logger
+from services.runtime.service import serve, wait_for
 from services.serving.agent import ServingAgent
 from services.serving.bringup import BringUp
 from services.serving.servicer import ServingServicer
@@ -31,32 +24,11 @@ from services.serving.settings import ServingSettings
 
 LOG = get_logger("services.serving")
 NAME = "serving"
-T = TypeVar("T")
 
 
 def main() -> None:
     """Read the settings, start, run until SIGTERM."""
-    settings = load_settings(ServingSettings)
-    release = version("sightline")
-    configure_logging(NAME, release, settings.log_level)
-    configure_tracing(NAME, settings.tracing)
-    metrics.BUILD.info({"service": NAME, "version": release})
-    LOG.info("starting", extra={"settings": masked(settings)})
-    health, shutdown = Health(), Shutdown()
-    shutdown.install_signal_handlers()
-    ops = OpsServer(settings.ops, health)
-    ops.start()
-    LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
-    try:
-        with contextlib.ExitStack() as stack:
-            run(settings, health, shutdown, stack)
-    except SightlineError:
-        # Stopped while it waited for a dependency: there is nothing to finish.
-        if not shutdown.requested:
-            raise
-    finally:
-        ops.stop()
-    LOG.info("stopped")
+    serve(NAME, ServingSettings, run)
 
 
 def run(settings: ServingSettings, health: Health, shutdown: Shutdown, stack: contextlib.ExitStack) -> None:
@@ -68,13 +40,7 @@ def run(settings: ServingSettings, health: Health, shutdown: Shutdown, stack: co
         shutdown: Ends it.
         stack: Takes what must be closed; it is closed in the reverse order.
     """
-
-    def waiting_for(what: str, build: Callable[[], T]) -> T:
-        def turn() -> T:
-            health.turned()
-            return build()
-
-        return until_available(what, turn, shutdown=shutdown, deadline_s=settings.startup_wait_s)
+    waiting_for = functools.partial(wait_for, health=health, shutdown=shutdown, deadline_s=settings.startup_wait_s)
 
     control = TritonControl(settings.triton_url)
     stack.callback(control.close)
