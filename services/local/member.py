@@ -12,25 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.local.process import LOOPBACK, ChildProcess, free_port
+from services.local.process import LOOPBACK, ChildProcess, fetch, free_port
 from services.runtime.retry import Backoff
 
 #: A service that ran for this long before it died starts again with the first delay.
 _STEADY_S = 60.0
-_PROBE_TIMEOUT_S = 2.0
-
-
-def fetch(port: int, path: str, timeout_s: float = _PROBE_TIMEOUT_S) -> tuple[int, bytes]:
-    """Get one path from a server on the loopback interface; ``(0, b"")`` when nobody answers."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=timeout_s)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
-        return 0, b""
-    finally:
-        connection.close()
 
 
 def metric_total(text: str, name: str) -> float:

@@ -93,6 +93,7 @@ class Sweeper:
         bucket: Where the images are.
         keep_hours: How long an hour's images are kept after its end.
         interval_s: Time between two sweeps.
+        reclaim: Gives the space of what was deleted back; called after each sweep.
         clock: The time, with a time zone.
     """
 
@@ -103,12 +104,14 @@ class Sweeper:
         *,
         keep_hours: float,
         interval_s: float = 300.0,
+        reclaim: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         self._client = client
         self._bucket = bucket
         self._keep_hours = keep_hours
         self._interval_s = interval_s
+        self._reclaim = reclaim
         self._clock = clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
@@ -127,6 +130,8 @@ class Sweeper:
         while not self._stop.wait(self._interval_s):
             try:
                 deleted = sweep(self._client, self._bucket, keep_hours=self._keep_hours, now=self._clock())
+                # Each time: a store may go on deleting after it has said that it did.
+                self._reclaim()
             except UnavailableError as error:
                 LOG.warning("images were not swept, tried again in %.0f s: %s", self._interval_s, error)
                 continue

@@ -210,7 +210,8 @@ def _tell(console: Console, line: Line, taken_s: float, options: RunOptions) -> 
 def _look_after(line: Line, shutdown: Shutdown, console: Console, options: RunOptions) -> None:
     sweeper = None
     if line.servers.store is not None:
-        sweeper = Sweeper(line.servers.store.client(), BUCKET, keep_hours=options.keep_hours)
+        store = line.servers.store
+        sweeper = Sweeper(store.client(), BUCKET, keep_hours=options.keep_hours, reclaim=store.reclaim)
         sweeper.start()
     try:
         while not shutdown.wait(_WATCH_S):

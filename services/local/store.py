@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from services.core.errors import UnavailableError
-from services.local.process import LOOPBACK, ChildProcess, free_port, port_is_free
+from services.local.process import LOOPBACK, ChildProcess, fetch, free_port, port_is_free
 from services.local.tools import store_binary
 
 _STARTS = 5
@@ -50,6 +51,7 @@ class LocalStore:
         self._port = port or 0
         self._volume_size_mb = volume_size_mb
         self._child: ChildProcess | None = None
+        self._master_port = 0
 
     @property
     def endpoint(self) -> str:
@@ -105,9 +107,15 @@ class LocalStore:
     def _launch(self, port: int) -> ChildProcess:
         self._directory.mkdir(parents=True, exist_ok=True)
         # Each part would also open its port + 10000 for gRPC; naming those ports lets several stores share a machine.
-        parts = [f"-s3.port={port}", f"-s3.port.grpc={free_port()}"]
-        for part in ("master", "volume", "filer", "admin"):
-            parts += [f"-{part}.port={free_port()}", f"-{part}.port.grpc={free_port()}"]
+        self._master_port = free_port()
+        ports = {"s3": port, "master": self._master_port, "volume": free_port(), "filer": free_port()}
+        ports["admin"] = free_port()
+        parts = [
+            each for part, own in ports.items() for each in (f"-{part}.port={own}", f"-{part}.port.grpc={free_port()}")
+        ]
+        for state in self._directory.glob("m[0-9]*"):
+            # The master keeps what it can learn anew from the volumes in a folder named by its port.
+            shutil.rmtree(state, ignore_errors=True)
         argv = [
             str(store_binary()),
             "-logtostderr=true",
@@ -176,6 +184,16 @@ class LocalStore:
                 raise UnavailableError(f"bucket {name!r} must be created in time: {error}") from error
             return False
         return True
+
+    def reclaim(self, timeout_s: float = 300.0) -> None:
+        """Give the disk space of deleted objects back; otherwise that happens long after, file by file.
+
+        Raises:
+            UnavailableError: When the store does not do it within ``timeout_s``.
+        """
+        status, _ = fetch(self._master_port, "/vol/vacuum?garbageThreshold=0.1", timeout_s)
+        if status != http.client.OK:
+            raise UnavailableError(f"the object store must reclaim deleted space within {timeout_s} s, got {status}")
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop it; idempotent. A temporary folder goes too."""

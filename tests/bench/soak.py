@@ -144,7 +144,8 @@ def summarise(samples: list[Sample]) -> dict[str, float]:
         "memory_mb_last": last.total_mb,
         "memory_mb_most": max(sample.total_mb for sample in samples),
         "memory_mb_per_hour": memory_slope * 3600,
-        "memory_mb_after_8_hours": last.total_mb + memory_slope * left_s,
+        # What was given back in a short run would not go on being given back.
+        "memory_mb_after_8_hours": last.total_mb + max(memory_slope, 0.0) * left_s,
         "disk_mb_last": last.disk_mb,
         "disk_mb_per_hour": disk_slope * 3600,
         "disk_mb_after_8_hours_without_expiry": last.disk_mb + disk_slope * left_s,

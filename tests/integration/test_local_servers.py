@@ -20,7 +20,7 @@ from services.adapters.kafka_topics import TopicSpec, describe_topics, ensure_to
 from services.core.errors import UnavailableError
 from services.local.broker import LocalBroker
 from services.local.process import accepts_connections, free_port
-from services.local.retention import sweep
+from services.local.retention import Sweeper, sweep
 from services.local.store import LocalStore
 
 pytestmark = pytest.mark.integration
@@ -155,6 +155,34 @@ def test_a_sweep_deletes_whole_hours_that_are_over_and_nothing_else(tmp_path: Pa
         left = sorted(str(item.object_name) for item in client.list_objects("images", recursive=True))
         assert left == sorted(kept)
         assert sweep(client, "images", keep_hours=2, now=now) == 0
+
+
+def test_the_sweeper_gives_the_space_of_deleted_images_back(tmp_path: Path) -> None:
+    def disk_bytes() -> int:
+        return sum(path.stat().st_blocks * 512 for path in (tmp_path / "store").glob("*.dat"))
+
+    with LocalStore(tmp_path / "store") as store:
+        store.ensure_bucket("images")
+        client = store.client()
+        picture = bytes(range(256)) * 400
+        for hour in range(4):
+            for number in range(30):
+                key = f"frames/line-1/camera-1/20260301/{hour:02d}/{number}.jpg"
+                client.put_object("images", key, io.BytesIO(picture), len(picture))
+        full = disk_bytes()
+        assert full >= 120 * len(picture)
+        now = datetime.datetime(2026, 3, 1, 3, 0, tzinfo=datetime.UTC)
+        sweeper = Sweeper(
+            client, "images", keep_hours=0, interval_s=0.5, reclaim=lambda: store.reclaim(60), clock=lambda: now
+        )
+        sweeper.start()
+        try:
+            assert until(lambda: disk_bytes() < full / 2, 60)
+        finally:
+            sweeper.stop()
+        kept = [item.object_name for item in client.list_objects("images", recursive=True)]
+        assert len(kept) == 30
+        assert client.get_object("images", str(kept[0])).read() == picture
 
 
 def test_a_sweep_without_a_store_says_so(tmp_path: Path) -> None:
