@@ -32,7 +32,7 @@ class Placement:
         gpus: Numbers of the GPUs, each with ``instances`` of the model; empty takes all that Triton sees.
         instances: Processes per device.
         engine: What runs the network; ``auto`` takes the fastest that is known to agree.
-        precision: Of the features; ``auto`` takes the lowest that the device computes natively.
+        precision: Of the features; ``auto`` takes one that keeps the verdicts of float32.
         threads: CPU threads of each process.
         nice: How far each process steps back for others, 0 to 19; for work that must not delay verdicts.
         max_batch_size: Most images in one pass.

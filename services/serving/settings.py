@@ -27,7 +27,8 @@ class PlacementSettings(SettingsGroup):
         default="auto", description="What runs the network; auto takes openvino on a CPU and torch on a GPU."
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Of the features; auto takes bfloat16 where the device computes it natively."
+        default="auto",
+        description="Of the features; auto takes float32 on a CPU and float16 on a GPU, which keep the verdicts.",
     )
     threads: int = Field(default=1, ge=1, le=512, description="CPU threads of each process.")
     max_batch_size: int = Field(default=16, ge=1, le=4096, description="Most images in one pass.")

@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     plan = QUICK if options.quick else FULL
     repeats = options.repeats or plan.repeats
-    placement = Placement(threads=options.threads, instances=options.instances, max_batch_size=plan.batch)
+    placement = Placement(
+        threads=options.threads, instances=options.instances, max_batch_size=plan.batch, precision="bfloat16"
+    )
     with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder:
         line = MeasuredLine(Path(folder), placement)
         try:

@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_resnet(work / "resnet18", frames[:fitted], defective[:fitted])
         for name, version in (("efficientnet-lite0", starter), ("resnet18", work / "resnet18")):
             manifest = verify_version(version)
-            served = Served(work / name, version, manifest, options.threads)
+            served = Served(work / f"triton-{name}", version, manifest, options.threads)
             try:
                 engines = measure(served, manifest, frames, plan)
             finally:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from services.adapters.modelfolder import CHECKSUMS, verify_version
 from services.core.errors import InvalidInputError, ModelFormatError
-from services.serving.backend.engine import Answer, EngineRequest, cpu_precision
+from services.serving.backend.engine import Answer, EngineRequest, resolve_precision
 
 _HINTS: Final = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 _TRANSLATION_TIMEOUT_S: Final = 300.0
@@ -36,7 +36,7 @@ class OpenVinoEngine:
             raise InvalidInputError(f"the engine openvino runs on a cpu, got {request.device}")
         verify_version(request.folder)
         properties = {
-            "INFERENCE_PRECISION_HINT": _HINTS[cpu_precision(request.precision)],
+            "INFERENCE_PRECISION_HINT": _HINTS[resolve_precision(request.precision, request.device)],
             "INFERENCE_NUM_THREADS": request.threads,
             "NUM_STREAMS": 1,
             # Another instance, or another version, may be pinned to the same core.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.adapters.modelfolder import read_weights, verify_version
 from services.core.models.serving import Precision, load_serving_module
-from services.serving.backend.engine import Answer, EngineRequest, cpu_precision
+from services.serving.backend.engine import Answer, EngineRequest, resolve_precision
 
 
 class TorchEngine:
@@ -23,17 +23,10 @@ class TorchEngine:
             # May be set once in a process; another version in the same process has set it to the same.
             torch.set_num_interop_threads(1)
         manifest = verify_version(request.folder)
-        self._module = load_serving_module(
-            manifest, read_weights(request.folder), request.device, _precision(request.precision, request.device)
-        )
+        precision = cast("Precision", resolve_precision(request.precision, request.device))
+        self._module = load_serving_module(manifest, read_weights(request.folder), request.device, precision)
 
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
         """Score a batch."""
         served = self._module(torch.from_numpy(images))
         return Answer(*(tensor.cpu().numpy() for tensor in served))
-
-
-def _precision(precision: str, device: str) -> Precision:
-    if precision == "auto" and device != "cpu":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    return cast("Precision", cpu_precision(precision))

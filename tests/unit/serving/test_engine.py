@@ -14,8 +14,8 @@ from services.serving.backend.engine import (
     GPU_DEFAULT,
     EngineRequest,
     build_engine,
-    cpu_precision,
     resolve_engine,
+    resolve_precision,
 )
 from tests.support.model_versions import write_model_version
 
@@ -42,12 +42,13 @@ def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
 
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="got 'int4'"):
-        cpu_precision("int4")
+        resolve_precision("int4", "cpu")
 
 
-def test_auto_precision_is_one_that_this_processor_computes() -> None:
-    assert cpu_precision("auto") in {"bfloat16", "float32"}
-    assert cpu_precision("float32") == "float32"
+def test_auto_precision_is_the_one_that_keeps_verdicts() -> None:
+    assert resolve_precision("auto", "cpu") == "float32"
+    assert resolve_precision("auto", "cuda:0") == "float16"
+    assert resolve_precision("bfloat16", "cpu") == "bfloat16"
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
