@@ -24,7 +24,7 @@ class KafkaConnection:
     max_poll_interval_ms: int = 300_000
     max_message_bytes: int = 30_000_000
     compression: str | None = None
-    """``lz4``, ``gzip`` or nothing. Encoded images do not shrink; verdicts do."""
+    """``gzip`` or nothing. Encoded images do not shrink; verdicts do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,8 @@ class KafkaSettings(SettingsGroup):
     max_message_bytes: int = Field(
         default=30_000_000, ge=100_000, le=200_000_000, description="Largest record that is written or fetched."
     )
-    compression: Literal["none", "gzip", "lz4"] = Field(
-        default="none", description="Of what is written; encoded images do not shrink. lz4 needs the package lz4."
+    compression: Literal["none", "gzip"] = Field(
+        default="none", description="Of what is written; encoded images do not shrink, verdicts do."
     )
 
     def connection(self) -> KafkaConnection:
