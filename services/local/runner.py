@@ -201,7 +201,7 @@ def _tell(console: Console, line: Line, taken_s: float, options: RunOptions) -> 
     console.print(f"  logs      {line.logs}")
     # Commands look into the default folder by themselves; elsewhere they are told where the line is.
     where = "" if options.data == DEFAULT_DATA else f"SIGHTLINE_CONFIG={options.data / 'line.yaml'} "
-    console.print(f"  models    {where}sightline models list")
+    console.print(f"  models    {where}{sys.argv[0]} models list")
     console.print("\nCtrl-C stops it.\n")
     if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         webbrowser.open(line.page_url)
