@@ -3,7 +3,8 @@
 Torch in bfloat16 with channels last, the baseline, against torch in float32 and OpenVINO in both, each inside the same
 Triton Python backend, in one process with as many threads as are asked for. Their turns alternate, so that whatever
 else the machine does meets all of them. Every engine then scores the same frames, and the one that is faster than the
-baseline may become the default if its verdicts and scores agree with the baseline's.
+baseline may become the default if it keeps verdicts and scores. Kept is what torch says in float32, since the baseline
+itself does not keep that; agreement with the baseline is shown too.
 
 EfficientNet-Lite0 is the starter model, fitted on the simulated line. ResNet-18 has random features with a fitted last
 layer, since its ImageNet weights cannot be assumed to be here; that is nothing to its speed.
@@ -216,40 +217,46 @@ def verdicts_of(scores: NDArray[np.float32], point: OperatingPoint) -> NDArray[n
 
 
 def judge(engines: dict[str, Any]) -> dict[str, bool]:
-    """Which engines may replace the baseline by the rule: faster, with the same verdicts and scores."""
+    """Which engines may be the default: at least as fast as the baseline, with the verdicts and scores of float32."""
     return {
         label: bool(
-            label != BASELINE
-            and figures["ratio"] > 1
-            and figures["verdicts_equal"] >= AGREEMENT
-            and figures["score_difference_max"] <= SCORE_TOLERANCE
+            figures["ratio"] >= 1
+            and figures["verdicts_equal_to_float32"] >= AGREEMENT
+            and figures["score_difference_to_float32_max"] <= SCORE_TOLERANCE
         )
         for label, figures in engines.items()
     }
 
 
 def show(title: str, engines: dict[str, Any], admitted: dict[str, bool]) -> None:
-    """Print one model's table."""
-    table = Table(title=title)
-    columns = ("engine", "images/s", "x baseline", "one image", "load", "memory", "verdicts =", "max |d|", "mean |d|")
-    for column in (*columns, "verdicts = f32", "mean |d| f32", "may replace"):
-        table.add_column(column, justify="left" if column == "engine" else "right")
+    """Print one model's tables."""
+    speed = Table(title=title)
+    for column in ("engine", "images/s", "x baseline", "one image", "load", "memory"):
+        speed.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
+    same = Table(title="the same verdicts, the largest and the mean difference of a score")
+    for column in ("engine", "baseline's", "max", "mean", "float32's", "max", "mean", "default?"):
+        same.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
     for label, figures in engines.items():
-        table.add_row(
+        speed.add_row(
             label,
             f"{figures['images_per_s']:.1f}",
             f"{figures['ratio']:.2f}",
             f"{figures['latency_ms']:.1f} ms",
             f"{figures['load_s']:.1f} s",
             f"{figures['memory_mb']:.0f} MB",
+        )
+        same.add_row(
+            label,
             f"{figures['verdicts_equal']:.4f}",
             f"{figures['score_difference_max']:.4f}",
-            f"{figures['score_difference_mean']:.5f}",
+            f"{figures['score_difference_mean']:.4f}",
             f"{figures['verdicts_equal_to_float32']:.4f}",
-            f"{figures['score_difference_to_float32_mean']:.5f}",
-            "baseline" if label == BASELINE else "yes" if admitted[label] else "no",
+            f"{figures['score_difference_to_float32_max']:.4f}",
+            f"{figures['score_difference_to_float32_mean']:.4f}",
+            "may be" if admitted[label] else "no",
         )
-    CONSOLE.print(table)
+    CONSOLE.print(speed)
+    CONSOLE.print(same)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -285,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             finally:
                 served.close()
             admitted = judge(engines)
-            result["models"][name] = {"engines": engines, "may_replace_baseline": admitted}
+            result["models"][name] = {"engines": engines, "may_be_default": admitted}
             show(f"{name}, {options.threads} thread(s), batches of {BATCH}", engines, admitted)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
