@@ -42,7 +42,7 @@ export const CameraTile = memo(function CameraTile({ camera, silentS, roomy }: P
         </div>
         <div className={styles["strips"]}>
             <div className={styles["strip"]}>
-              <PartStrip title={t("camera.latest")} parts={camera.latest.slice(0, 20)} rows={roomy ? 3 : 2} />
+              <PartStrip title={t("camera.latest")} parts={camera.latest.slice(0, 20)} rows={roomy ? 3 : 1} />
             </div>
             <div className={styles["strip"]}>
               <PartStrip title={t("camera.flagged")} parts={camera.flagged} rows={1} none={t("camera.flagged.none")} />
