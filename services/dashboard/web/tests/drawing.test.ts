@@ -20,6 +20,10 @@ describe("the score bar", () => {
     expect(at(1).score).toBe(1);
   });
 
+  it("puts a certain defect at the end of the bar, however wide the review band is", () => {
+    expect(scoreScale(1, 0.1, 0.12, 0.92).score).toBe(1);
+  });
+
   it("stays on the bar for scores beyond 1, below 0 and for a band of no width", () => {
     for (const [score, low, threshold, high] of [[37, 2, 3, 4], [-3, 0.1, 0.2, 0.3], [0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0]] as const) {
       const scale = scoreScale(score, low, threshold, high);

@@ -14,7 +14,8 @@ const HIGH_AT = 0.68;
  * is linear in itself: two bars can be compared even if their models cut at 0.02 and at 0.9.
  */
 export function scoreScale(score: number, low: number, threshold: number, high: number): ScoreScale {
-  const top = Math.max(1, high + (high - low) * 2, score);
+  // Probabilities end at 1; a scale without an end shows two bands' width beyond the last limit.
+  const top = high < 1 && score <= 1 ? 1 : Math.max(high + (high - low) * 2, score);
   const bottom = Math.min(0, low, score);
   const at = (value: number) => {
     if (value < low) return LOW_AT * share(value, bottom, low);
