@@ -22,7 +22,6 @@ from typing import Final
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, write_version
@@ -34,12 +33,15 @@ from services.core.imaging import ImageLimits, decode, encode_jpeg
 from services.core.manifest import GOOD, Lineage, Metric, ModelManifest
 from services.core.models import create_model
 from services.core.models.classifier import Classifier
-from services.core.models.serving import Precision, ServingModule
+from services.core.models.serving import ServingModule
 from services.core.models.state import save_state
 from services.core.preprocessing import Preprocessing, prepare
 from services.core.simulation.line import defect_classes, draw_part
 from services.core.training.head import LinearHead, fit_head, install_head
 from services.core.types import OperatingPoint
+from services.serving.backend.engine import CPU_PRECISION
+from services.serving.backend.openvino_engine import Network
+from services.serving.backend.translate import convert
 
 ProgressReport = Callable[[float, str], None]
 """Told the share that is done, 0 to 1, and what is being done."""
@@ -130,27 +132,26 @@ def fit_starter(
     classes = (GOOD, *sorted({name for product in products for name in defect_classes(product)}))
     orders = _orders(products, n_per_class, seed)
     model = create_model(_ARCHITECTURE, len(classes), "offline", options=_OPTIONS, seed=seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    try:
-        # A network of its own to serve from: making one ready to serve changes it.
-        backbone = ServingModule(
-            create_model(_ARCHITECTURE, len(classes), "offline", options=_OPTIONS, seed=seed), precision=fit_precision()
-        )
-        data = _embed(backbone, orders, lambda share: progress(0.03 + 0.87 * share, "drawing and embedding parts"))
-        sets = split_by_group([o.part_id for o in orders], [f"{o.product}.{o.label}" for o in orders], _SHARES, seed)
-        progress(0.90, "fitting the last layer")
-        labels = np.array([classes.index(order.label) for order in orders])
-        head = fit_head(data.embeddings[sets["train"]], labels[sets["train"]], len(classes))
-        install_head(model, head)
-        progress(0.95, "calibrating and measuring")
-        manifest = _manifest(data, sets, head, model, classes, promise, seed, (alias, version))
-        result = ModelVersion(manifest, save_state(model), _holdout(data, sets), _reference(data, sets, head))
-        write_version(result, destination)
-    finally:
-        torch.set_num_threads(threads)
+    data = _embed(_backbone(seed), orders, lambda share: progress(0.1 + 0.8 * share, "drawing and embedding parts"))
+    sets = split_by_group([o.part_id for o in orders], [f"{o.product}.{o.label}" for o in orders], _SHARES, seed)
+    progress(0.90, "fitting the last layer")
+    labels = np.array([classes.index(order.label) for order in orders])
+    head = fit_head(data.embeddings[sets["train"]], labels[sets["train"]], len(classes))
+    install_head(model, head)
+    progress(0.95, "calibrating and measuring")
+    manifest = _manifest(data, sets, head, model, classes, promise, seed, (alias, version))
+    result = ModelVersion(manifest, save_state(model), _holdout(data, sets), _reference(data, sets, head))
+    write_version(result, destination)
     progress(1.0, "done")
     return manifest
+
+
+def _backbone(seed: int) -> Network:
+    """The frozen network as it is served on a CPU, same engine and precision: the threshold is cut on served scores."""
+    # A network of its own to serve from: making one ready to serve changes it. Its last layer is not asked.
+    module = ServingModule(create_model(_ARCHITECTURE, 2, "offline", options=_OPTIONS, seed=seed), precision="float32")
+    graph = convert(module, _PREPROCESSING.height_px, _PREPROCESSING.width_px)
+    return Network(graph, CPU_PRECISION, max(1, (os.cpu_count() or 1) // 2))
 
 
 def _check_numbers(parts: int, promise: Promise) -> None:
@@ -192,11 +193,11 @@ def _picture(order: _Order) -> bytes:
     return encode_jpeg(part.image, _JPEG_QUALITY)
 
 
-def _embed(backbone: ServingModule, orders: tuple[_Order, ...], progress: Callable[[float], None]) -> _Embedded:
+def _embed(backbone: Network, orders: tuple[_Order, ...], progress: Callable[[float], None]) -> _Embedded:
     embeddings: list[NDArray[np.float32]] = []
     digests: list[str] = []
     for inputs, names in _drawn(orders):
-        embeddings.append(backbone(torch.from_numpy(inputs)).embeddings.numpy())
+        embeddings.append(backbone(inputs).embeddings)
         digests.extend(names)
         progress(len(digests) / len(orders))
     return _Embedded(orders, np.concatenate(embeddings), tuple(digests))
@@ -300,13 +301,6 @@ def _digest(data: _Embedded) -> str:
     for order, digest in sorted(zip((o.part_id for o in data.orders), data.digests, strict=True)):
         state.update(f"{order} {digest}\n".encode())
     return state.hexdigest()
-
-
-def fit_precision() -> Precision:
-    """Name the precision in which the frozen network runs for the fit on this CPU: the fastest that is not emulated."""
-    # Where a CPU has no instructions for bfloat16, it is emulated and many times slower than float32.
-    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
-    return "bfloat16" if supported else "float32"
 
 
 def _code_version() -> str:

@@ -35,28 +35,42 @@ class OpenVinoEngine:
         if request.device != "cpu":
             raise InvalidInputError(f"the engine openvino runs on a cpu, got {request.device}")
         verify_version(request.folder)
+        precision = resolve_precision(request.precision, request.device)
+        if request.cache is not None:
+            self._network = Network(translated(request.folder, request.cache), precision, request.threads)
+            return
+        with tempfile.TemporaryDirectory(prefix="sightline-openvino-") as cache:
+            self._network = Network(translated(request.folder, Path(cache)), precision, request.threads)
+
+    def __call__(self, images: NDArray[np.uint8]) -> Answer:
+        """Score a batch."""
+        return self._network(images)
+
+
+class Network:
+    """A translated network, compiled for this CPU.
+
+    Args:
+        graph: The translation, or the path of its ``.xml``.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+        threads: CPU threads.
+    """
+
+    def __init__(self, graph: Path | openvino.Model, precision: str, threads: int) -> None:
         properties = {
-            "INFERENCE_PRECISION_HINT": _HINTS[resolve_precision(request.precision, request.device)],
-            "INFERENCE_NUM_THREADS": request.threads,
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             # Another instance, or another version, may be pinned to the same core.
             "ENABLE_CPU_PINNING": False,
         }
-        if request.cache is not None:
-            self._compiled: Any = _compile(translated(request.folder, request.cache), properties)
-            return
-        with tempfile.TemporaryDirectory(prefix="sightline-openvino-") as cache:
-            self._compiled = _compile(translated(request.folder, Path(cache)), properties)
+        self._compiled: Any = openvino.Core().compile_model(graph, "CPU", properties)
 
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
-        """Score a batch."""
+        """Score ``uint8`` images of shape ``(B, H, W, 3)``."""
         answers = self._compiled(np.ascontiguousarray(images), share_inputs=True)
         # Copied: the next answer is written into the same memory.
         return Answer(*(np.array(answers[index], np.float32) for index in range(3)))
-
-
-def _compile(graph: Path, properties: dict[str, object]) -> Any:
-    return openvino.Core().compile_model(graph, "CPU", properties)
 
 
 def translated(folder: Path, cache: Path) -> Path:

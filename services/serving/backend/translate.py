@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import openvino
@@ -36,15 +37,30 @@ def translate(folder: Path, graph: Path) -> None:
         graph: Path of the ``.xml`` to write; its weights go to the ``.bin`` beside it.
     """
     manifest = verify_version(folder)
-    height, width = manifest.preprocessing.height_px, manifest.preprocessing.width_px
-    module = _Traceable(load_serving_module(manifest, read_weights(folder), "cpu", "float32")).eval()
-    with torch.no_grad():
-        model = openvino.convert_model(
-            module,
-            example_input=torch.zeros(2, height, width, 3, dtype=torch.uint8),
-            input=[([-1, height, width, 3], openvino.Type.u8)],
-        )
+    module = load_serving_module(manifest, read_weights(folder), "cpu", "float32")
+    model = convert(module, manifest.preprocessing.height_px, manifest.preprocessing.width_px)
     openvino.save_model(model, graph, compress_to_fp16=False)
+
+
+def convert(module: ServingModule, height_px: int, width_px: int) -> openvino.Model:
+    """Turn a network of torch into one of OpenVINO.
+
+    Args:
+        module: In float32, on the CPU.
+        height_px: Rows of its input.
+        width_px: Columns of its input.
+
+    Returns:
+        Takes ``uint8``, shape ``(B, height_px, width_px, 3)``; gives scores, probabilities and embeddings.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        # The input's size is a constant of the version, so what depends on it may be one too.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return openvino.convert_model(
+            _Traceable(module).eval(),
+            example_input=torch.zeros(2, height_px, width_px, 3, dtype=torch.uint8),
+            input=[([-1, height_px, width_px, 3], openvino.Type.u8)],
+        )
 
 
 if __name__ == "__main__":
