@@ -39,7 +39,7 @@ from services.core.preprocessing import Preprocessing, prepare
 from services.core.simulation.line import defect_classes, draw_part
 from services.core.training.head import LinearHead, fit_head, install_head
 from services.core.types import OperatingPoint
-from services.serving.backend.engine import CPU_PRECISION
+from services.serving.backend.engine import DEFAULT_PRECISION
 from services.serving.backend.openvino_engine import Network
 from services.serving.backend.translate import convert
 
@@ -151,7 +151,7 @@ def _backbone(seed: int) -> Network:
     # A network of its own to serve from: making one ready to serve changes it. Its last layer is not asked.
     module = ServingModule(create_model(_ARCHITECTURE, 2, "offline", options=_OPTIONS, seed=seed), precision="float32")
     graph = convert(module, _PREPROCESSING.height_px, _PREPROCESSING.width_px)
-    return Network(graph, CPU_PRECISION, max(1, (os.cpu_count() or 1) // 2))
+    return Network(graph, DEFAULT_PRECISION, max(1, (os.cpu_count() or 1) // 2))
 
 
 def _check_numbers(parts: int, promise: Promise) -> None:

@@ -28,7 +28,7 @@ class PlacementSettings(SettingsGroup):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Of the features; auto takes float32 on a CPU and float16 on a GPU, which keep the verdicts.",
+        description="Of the features; auto takes float32, the one that keeps the verdicts.",
     )
     threads: int = Field(default=1, ge=1, le=512, description="CPU threads of each process.")
     max_batch_size: int = Field(default=16, ge=1, le=4096, description="Most images in one pass.")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.serving.backend.engine import EngineRequest, build_engine
+from services.serving.backend.choice import build_engine
+from services.serving.backend.engine import EngineRequest
 from tests.support.model_versions import write_model_version
 
 pytestmark = pytest.mark.integration

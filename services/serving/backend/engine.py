@@ -1,12 +1,11 @@
-"""What runs a network inside a Triton process: torch, or OpenVINO on a CPU.
+"""What an engine is: it runs one network inside a Triton process.
 
 Every engine takes the same batch of pixels and gives the same three arrays, so that a version may be served by
-whichever is fastest where it runs. Only the engine that is asked for is imported: torch alone is 200 MB of memory.
+whichever is fastest where it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -16,12 +15,9 @@ from numpy.typing import NDArray
 
 from services.core.errors import InvalidInputError
 
-#: What ``auto`` means; docs/serving.md has the measurements.
-CPU_DEFAULT: Final = "openvino"
-GPU_DEFAULT: Final = "torch"
-#: The precision that keeps the verdicts of float32. On a CPU bfloat16 is faster still, but changes one in forty.
-CPU_PRECISION: Final = "float32"
-GPU_PRECISION: Final = "float16"
+#: What ``auto`` means. Fewer digits are faster, but bfloat16 was measured to change one verdict in forty
+#: (docs/serving.md); a version that keeps its verdicts in them can be served so by setting.
+DEFAULT_PRECISION: Final = "float32"
 
 
 class Answer(NamedTuple):
@@ -62,50 +58,10 @@ class EngineRequest:
     cache: Path | None = None
 
 
-def _torch(request: EngineRequest) -> InferenceEngine:
-    from services.serving.backend.torch_engine import TorchEngine  # noqa: PLC0415 - see the module's summary
-
-    return TorchEngine(request)
-
-
-def _openvino(request: EngineRequest) -> InferenceEngine:
-    from services.serving.backend.openvino_engine import OpenVinoEngine  # noqa: PLC0415
-
-    return OpenVinoEngine(request)
-
-
-#: One more engine is one more entry here.
-_ENGINES: Final[dict[str, Callable[[EngineRequest], InferenceEngine]]] = {"torch": _torch, "openvino": _openvino}
-
-
-def build_engine(engine: str, request: EngineRequest) -> InferenceEngine:
-    """Bring a model version up; its folder is verified, since it may have changed since it was installed.
-
-    Args:
-        engine: ``torch``, ``openvino`` or ``auto``.
-        request: The version, and how to run it.
-
-    Raises:
-        NotFoundError: If the folder does not exist.
-        ModelFormatError: If it is damaged or from an unknown schema.
-        InvalidInputError: If engine or precision are not known or do not fit the device.
-    """
-    return _ENGINES[resolve_engine(engine, request.device)](request)
-
-
-def resolve_engine(engine: str, device: str) -> str:
-    """Name the engine that a setting means on a device; raises ``InvalidInputError``."""
-    if engine == "auto":
-        return CPU_DEFAULT if device == "cpu" else GPU_DEFAULT
-    if engine not in _ENGINES:
-        raise InvalidInputError(f"engine must be auto or one of {', '.join(_ENGINES)}, got {engine!r}")
-    return engine
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """Name the precision that a setting means on a device; raises ``InvalidInputError``."""
+def resolve_precision(precision: str) -> str:
+    """Name the precision that a setting means; raises ``InvalidInputError``."""
     if precision == "auto":
-        return CPU_PRECISION if device == "cpu" else GPU_PRECISION
+        return DEFAULT_PRECISION
     if precision not in {"float32", "bfloat16", "float16"}:
         raise InvalidInputError(f"precision must be auto, float32, bfloat16 or float16, got {precision!r}")
     return precision

@@ -13,7 +13,8 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from services.core.errors import SightlineError
-from services.serving.backend.engine import Answer, EngineRequest, InferenceEngine, build_engine
+from services.serving.backend.choice import build_engine
+from services.serving.backend.engine import Answer, EngineRequest, InferenceEngine
 from services.serving.backend.tensors import make_tensor, read_tensor
 
 

@@ -35,7 +35,7 @@ class OpenVinoEngine:
         if request.device != "cpu":
             raise InvalidInputError(f"the engine openvino runs on a cpu, got {request.device}")
         verify_version(request.folder)
-        precision = resolve_precision(request.precision, request.device)
+        precision = resolve_precision(request.precision)
         if request.cache is not None:
             self._network = Network(translated(request.folder, request.cache), precision, request.threads)
             return

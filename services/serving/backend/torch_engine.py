@@ -23,7 +23,7 @@ class TorchEngine:
             # May be set once in a process; another version in the same process has set it to the same.
             torch.set_num_interop_threads(1)
         manifest = verify_version(request.folder)
-        precision = cast("Precision", resolve_precision(request.precision, request.device))
+        precision = cast("Precision", resolve_precision(request.precision))
         self._module = load_serving_module(manifest, read_weights(request.folder), request.device, precision)
 
     def __call__(self, images: NDArray[np.uint8]) -> Answer:

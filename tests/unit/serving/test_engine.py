@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import InvalidInputError, ModelFormatError
-from services.serving.backend.engine import (
-    CPU_DEFAULT,
-    GPU_DEFAULT,
-    EngineRequest,
-    build_engine,
-    resolve_engine,
-    resolve_precision,
-)
+from services.serving.backend.choice import CPU_DEFAULT, GPU_DEFAULT, build_engine, resolve_engine
+from services.serving.backend.engine import EngineRequest, resolve_precision
 from tests.support.model_versions import write_model_version
 
 SIDE_PX = 32
@@ -42,13 +36,12 @@ def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
 
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="got 'int4'"):
-        resolve_precision("int4", "cpu")
+        resolve_precision("int4")
 
 
 def test_auto_precision_is_the_one_that_keeps_verdicts() -> None:
-    assert resolve_precision("auto", "cpu") == "float32"
-    assert resolve_precision("auto", "cuda:0") == "float16"
-    assert resolve_precision("bfloat16", "cpu") == "bfloat16"
+    assert resolve_precision("auto") == "float32"
+    assert resolve_precision("bfloat16") == "bfloat16"
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
