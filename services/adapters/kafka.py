@@ -18,6 +18,7 @@ import kafka
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.future import Future as KafkaFuture
+from kafka.producer.future import RecordMetadata
 from kafka.structs import OffsetAndMetadata
 
 from services.adapters.connection import KafkaConnection
@@ -190,7 +191,16 @@ class KafkaRecordWriter:
                 self._forget(producer)
             settle(domain_error(error, f"write to {topic}"))
 
-        pending.add_callback(lambda done: settle(RecordPosition(done.topic, done.partition, done.offset)))
+        def acknowledged(done: RecordMetadata) -> None:
+            if done.offset < 0:
+                # The broker says that it has these records already, not where. One that died between taking their
+                # numbers and writing them says the same: better twice with one id than not at all.
+                LOG.warning("the broker does not say where it wrote a record; it counts as not written")
+                settle(UnavailableError(f"broker must say where it wrote to {topic}, got no offset"))
+            else:
+                settle(RecordPosition(done.topic, done.partition, done.offset))
+
+        pending.add_callback(acknowledged)
         pending.add_errback(failed)
         return future
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kafka.structs import TopicPartition
 
 from services.adapters.connection import KafkaConnection
 from services.adapters.kafka import KafkaRecordConsumer, KafkaRecordWriter, KafkaTopicReader
@@ -77,6 +78,23 @@ def test_a_writer_goes_on_when_a_broker_that_forgot_everything_is_back(tmp_path:
         reader = KafkaTopicReader(connection, ["t"])
         assert b"after" in [record.value for record in reader.read_to_end(10)]
         reader.close()
+        writer.close(5)
+
+
+def test_a_record_that_the_broker_claims_to_have_but_cannot_place_is_not_acknowledged(tmp_path: Path) -> None:
+    with LocalBroker(log_path=tmp_path / "broker.log") as broker:
+        connection = KafkaConnection(broker.bootstrap_servers)
+        ensure_topics(connection, [TopicSpec("t", 1)])
+        writer = KafkaRecordWriter(connection)
+        for _ in range(3):
+            writer.send("t", key=b"k", value=b"first").result(timeout=10)
+        # A broker that died after it took a record's number and before it wrote the record meets the number again.
+        assert writer._producer is not None
+        numbering = writer._producer._sender._transaction_manager
+        numbering.set_sequence_number(TopicPartition("t", 0), 2)
+        with pytest.raises(UnavailableError, match="where"):
+            writer.send("t", key=b"k", value=b"again").result(timeout=10)
+        assert writer.send("t", key=b"k", value=b"again").result(timeout=10).offset == 3
         writer.close(5)
 
 

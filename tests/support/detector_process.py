@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -147,6 +147,16 @@ class Servers:
         }
 
 
+class Surroundings(Protocol):
+    """What a detector is led to."""
+
+    folder: Path
+
+    def settings(self) -> dict[str, str]:
+        """The settings that lead a service there."""
+        ...
+
+
 class DetectorProcess:
     """``python -m services.detector``, or a module that wraps it.
 
@@ -158,7 +168,7 @@ class DetectorProcess:
     """
 
     def __init__(
-        self, servers: Servers, name: str = "detector", *, module: str = "services.detector", **settings: str
+        self, servers: Surroundings, name: str = "detector", *, module: str = "services.detector", **settings: str
     ) -> None:
         import sys
 
