@@ -63,3 +63,12 @@ def test_openvino_is_for_cpus(version: Path) -> None:
 def test_a_process_that_serves_by_openvino_imports_no_torch() -> None:
     code = "import sys, services.serving.backend.openvino_engine; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["openvino_engine", "translate"])
+def test_openvino_reports_nothing_to_its_maker(module: str) -> None:
+    code = (
+        f"import services.serving.backend.{module}, openvino.tools.ovc as ovc, sys;"
+        "sys.exit(ovc.telemetry.__class__.__module__ != 'openvino.tools.ovc.telemetry_stub')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
