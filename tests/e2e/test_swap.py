@@ -89,9 +89,9 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
     plant = Plant(tmp_path)
     try:
         plant.start()
-        plant.promote(plant.upload())
-        for agent in plant.agents:
-            wait_until(agent.ready, LONG_S, "an agent's readiness")
+        first = plant.upload()
+        plant.promote(first)
+        plant.wait_until_warm(first)
         yield plant
     finally:
         plant.stop()

@@ -44,8 +44,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         plant.start()
         first = plant.upload()
         plant.promote(first)
-        for agent in plant.agents:
-            wait_until(agent.ready, 30, "an agent's readiness")
+        plant.wait_until_warm(first)
         yield plant
     finally:
         plant.stop()
@@ -100,8 +99,8 @@ def test_another_alias_comes_up_beside_the_first_and_its_old_version_leaves(plan
     for _ in range(3):
         version = plant.upload("weld")
         plant.promote(version, "weld")
-    wait_until(lambda: plant.state("weld", 3) == serving_service_pb2.VERSION_STATE_WARM, 30)
-    wait_until(lambda: plant.state("weld", 1) == serving_service_pb2.VERSION_STATE_UNSPECIFIED, 30)
+    wait_until(lambda: plant.state("weld", 3) == serving_service_pb2.VERSION_STATE_WARM)
+    wait_until(lambda: plant.state("weld", 1) == serving_service_pb2.VERSION_STATE_UNSPECIFIED)
     control = TritonControl(plant.tritons[0].grpc_url)
     assert {"weld-v2", "weld-v3"} <= control.ready_models()
     assert "weld-v1" not in control.ready_models()
@@ -121,7 +120,7 @@ def test_a_triton_that_was_killed_is_not_ready_until_its_agent_has_restored_it(p
     triton.start()
     control = TritonControl(triton.grpc_url)
     assert control.ready_models() == frozenset()
-    wait_until(agent.ready, 30)
+    wait_until(agent.ready)
     assert f"default-v{live}" in control.ready_models(), "ready means restored"
     control.close()
     assert metric_total(agent.metrics(), "sightline_serving_triton_restarts_total") >= 1
@@ -163,25 +162,25 @@ class Traffic:
 
 def test_versions_swap_under_load_with_one_triton_killed_in_the_middle_and_nothing_fails(plant: Plant) -> None:
     for agent in plant.agents:
-        wait_until(agent.ready, 30)
+        wait_until(agent.ready)
     before = plant.registry.state("default").live_version
     traffic = Traffic(plant, {}, [])
     stop = threading.Event()
     thread = threading.Thread(target=traffic.run, args=(stop,))
     thread.start()
     try:
-        wait_until(lambda: traffic.answered.get(before, 0) >= 20, 30)
+        wait_until(lambda: traffic.answered.get(before, 0) >= 20)
         first = plant.upload()
         plant.promote(first)
-        wait_until(lambda: traffic.answered.get(first, 0) >= 20, 40, "the first swap")
+        wait_until(lambda: traffic.answered.get(first, 0) >= 20, what="the first swap")
         second = plant.upload()
         plant.promote(second)
         plant.tritons[0].kill()
-        wait_until(lambda: traffic.answered.get(second, 0) >= 20, 40, "the swap with one Triton down")
+        wait_until(lambda: traffic.answered.get(second, 0) >= 20, what="the swap with one Triton down")
         plant.tritons[0].start()
-        wait_until(plant.agents[0].ready, 40, "the killed Triton's restoration")
+        wait_until(plant.agents[0].ready, what="the killed Triton's restoration")
         seen = traffic.answered[second]
-        wait_until(lambda: traffic.answered[second] >= seen + 20, 30)
+        wait_until(lambda: traffic.answered[second] >= seen + 20)
     finally:
         stop.set()
         thread.join(20)
@@ -198,7 +197,7 @@ def test_the_probes_answer_and_sigterm_leaves_the_models_loaded(plant: Plant) ->
     assert agent.process.returncode == 0
     assert control.ready_models() == loaded
     agent.start()
-    wait_until(agent.ready, 30)
+    wait_until(agent.ready)
     assert control.ready_models() >= loaded
     control.close()
 

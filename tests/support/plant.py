@@ -34,7 +34,8 @@ SIDE_PX = 48
 WHO = {"actor": "test", "at_ns": 1}
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0, what: str = "the condition") -> None:
+    """Poll; the deadline only ends a test that hangs, so it leaves a busy machine time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true in {timeout_s} s"
@@ -138,6 +139,15 @@ class Plant:
     def state(self, alias: str, version: int, number: int = 0) -> int:
         found = [v.state for v in self.status(number).versions if (v.alias, v.version) == (alias, version)]
         return found[0] if found else serving_service_pb2.VERSION_STATE_UNSPECIFIED
+
+    def wait_until_warm(self, version: int, alias: str = "default") -> None:
+        """Wait until both Tritons have it; readiness does not tell, an agent with nothing to load has it too."""
+        warm = serving_service_pb2.VERSION_STATE_WARM
+        for number, agent in enumerate(self.agents):
+            wait_until(agent.ready, what=f"readiness of agent {number}")
+            wait_until(
+                lambda n=number: self.state(alias, version, n) == warm, what=f"version {version} at agent {number}"
+            )  # type: ignore[misc]
 
     def expected(self, version: int, batch: np.ndarray, alias: str = "default") -> np.ndarray:
         """Scores of the version computed here, in torch."""
