@@ -23,6 +23,7 @@ class KafkaConnection:
     session_timeout_ms: int = 20_000
     max_poll_interval_ms: int = 300_000
     max_message_bytes: int = 30_000_000
+    fetch_wait_ms: int = 500
     compression: str | None = None
     """``gzip`` or nothing. Encoded images do not shrink; verdicts do."""
 

@@ -337,6 +337,7 @@ class _Reading:
             # Enough to keep a reader busy, little enough to stay within its memory.
             "fetch_max_bytes": 8 * 1024 * 1024,
             "max_partition_fetch_bytes": 1024 * 1024,
+            "fetch_max_wait_ms": connection.fetch_wait_ms,
         }
         self._client: KafkaConsumer = self._try(
             "connect", lambda: KafkaConsumer(**client_config(connection), **common | config)

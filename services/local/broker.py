@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from services.core.errors import UnavailableError
 from services.local.process import LOOPBACK, ChildProcess, accepts_connections, free_port, wait_for_port
@@ -33,6 +33,10 @@ class LocalBroker:
         port: Listen here; ``None`` takes a free port. The port stays the same over restarts.
         log_path: Where its output goes; ``None`` takes a temporary file.
     """
+
+    #: What readers should set ``fetch_wait_ms`` to: this broker does not answer a waiting fetch when a record comes.
+    #: A record every 50 ms was read 131 ms after it was written with 500 here, 3 ms with 50 (medians).
+    FETCH_WAIT_MS: ClassVar[int] = 50
 
     def __init__(
         self, store: LocalStore | None = None, *, port: int | None = None, log_path: Path | None = None

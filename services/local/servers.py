@@ -114,8 +114,11 @@ class Servers:
     def settings(self) -> dict[str, str]:
         """What every service is told of them, as settings without the prefix."""
         objects = self.objects
+        kafka = {"KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers}
+        if self.broker is not None:
+            kafka["KAFKA__FETCH_WAIT_MS"] = str(self.broker.FETCH_WAIT_MS)
         return {
-            "KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            **kafka,
             "OBJECT_STORE__ENDPOINT": objects.endpoint,
             "OBJECT_STORE__BUCKET": objects.bucket,
             "OBJECT_STORE__ACCESS_KEY": objects.access_key,

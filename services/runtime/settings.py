@@ -57,6 +57,12 @@ class KafkaSettings(SettingsGroup):
     max_message_bytes: int = Field(
         default=30_000_000, ge=100_000, le=200_000_000, description="Largest record that is written or fetched."
     )
+    fetch_wait_ms: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="Longest time that the broker holds a fetch back while there is nothing to read.",
+    )
     compression: Literal["none", "gzip"] = Field(
         default="none", description="Of what is written; encoded images do not shrink, verdicts do."
     )

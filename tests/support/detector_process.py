@@ -134,6 +134,7 @@ class Servers:
         """The settings that lead a service here."""
         return {
             "KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "KAFKA__FETCH_WAIT_MS": str(LocalBroker.FETCH_WAIT_MS),
             "KAFKA__REQUEST_TIMEOUT_MS": "5000",
             "KAFKA__DELIVERY_TIMEOUT_MS": "6000",
             "KAFKA__SESSION_TIMEOUT_MS": "6000",
