@@ -147,7 +147,7 @@ def joined(brokers: Brokers, topic: str, group: str, **changes: Any) -> Member:
     return member
 
 
-def poll_until(condition: Callable[[], bool], *members: Member, timeout_s: float = 45.0) -> None:
+def poll_until(condition: Callable[[], bool], *members: Member, timeout_s: float = 120.0) -> None:
     end_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end_s, f"not within {timeout_s} s"
