@@ -10,6 +10,7 @@ import pytest
 from services.local.feeds import simulated_feed
 from services.local.line import Line, LinePlan
 from services.local.tally import Tally
+from tests.support.plant import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -37,8 +38,13 @@ def test_sigterm_mid_stream_loses_and_doubles_nothing(line: Line, service: str) 
     assert member.process.wait(30)
     assert member.process.returncode == 0, member.process.log_tail()
     member.start()
+    # All verdicts may be there before it is: what is told to stop while it still starts has nothing to drain.
+    wait_until(member.ready, what=f"{service} ready again")
     assert tally.wait_for(FRAMES, 60), tally.outcome(FRAMES)
-    assert line.stop_services()
+    stopped: dict[str, bool] = {}
+    drained = line.stop_services(stopped.__setitem__)
+    logs = {name: line.members[name].process.log_tail() for name, gracefully in stopped.items() if not gracefully}
+    assert drained, logs
     tally.read_to_end()
     outcome = tally.outcome(FRAMES)
     tally.close()
