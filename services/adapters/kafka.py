@@ -22,6 +22,7 @@ from kafka.producer.future import RecordMetadata
 from kafka.structs import OffsetAndMetadata
 
 from services.adapters.connection import KafkaConnection
+from services.adapters.kafka_group import keep_finished_joins
 from services.adapters.ports import Headers, RebalanceListener, Record, TopicPartition
 from services.core.errors import ConflictError, InvalidInputError, NotFoundError, SightlineError, UnavailableError
 from services.core.types import RecordPosition
@@ -394,6 +395,7 @@ class KafkaRecordConsumer(_Reading):
             # Only what moves is revoked: the rest of the line goes on while members come and leave.
             partition_assignment_strategy=(CooperativeStickyAssignor,),
         )
+        keep_finished_joins(self._client)
         self._group = group
         self._listener: _Listener | None = None
 

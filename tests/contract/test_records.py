@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ def joined(brokers: Brokers, topic: str, group: str, **changes: Any) -> Member:
     return member
 
 
-def poll_until(condition: Callable[[], bool], *members: Member, timeout_s: float = 120.0) -> None:
+def poll_until(condition: Callable[[], bool], *members: Member, timeout_s: float = 60.0) -> None:
     end_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end_s, f"not within {timeout_s} s"
@@ -331,6 +332,21 @@ def test_two_members_share_and_the_one_that_stays_takes_over_without_loss_or_rep
     poll_until(lambda: len(first.records) + len(second.records) >= 120, first)
     places = [record.position for record in first.records + second.records]
     assert len(places) == len(set(places)) == 120
+
+
+def test_a_join_that_ends_while_nobody_polls_counts(
+    brokers: Brokers, unique: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = brokers.topic(partitions=1)
+    member = Member(brokers.consumer(unique("group")))
+    member.consumer.subscribe([topic], member)
+    with caplog.at_level(logging.INFO, "kafka.coordinator"):
+        member.poll(0.5)
+        # At work on something else for longer than a group waits for its first members.
+        time.sleep(0 if brokers.name == "memory" else 4.5)
+        begun = caplog.text.count("(Re-)joining")
+        poll_until(lambda: bool(member.consumer.assignment()), member)
+        assert caplog.text.count("(Re-)joining") == begun
 
 
 def test_what_a_listener_raises_comes_out_of_poll(brokers: Brokers, unique: Callable[[str], str]) -> None:
