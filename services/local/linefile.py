@@ -36,10 +36,12 @@ def write_line_file(data: Path, settings: Mapping[str, str], addresses: Mapping[
     for name, value in settings.items():
         group, _, field = name.lower().partition("__")
         nested.setdefault(group, {})[field] = value
-    path = data / _NAME
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    path, new = data / _NAME, data / f"{_NAME}.new"
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         yaml.safe_dump(nested, file)
+    # In one step: whoever looks meanwhile finds the whole note or none.
+    new.replace(path)
     return path
 
 

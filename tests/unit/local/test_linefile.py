@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from services.local.linefile import CommandSettings, remove_line_file, use_running_line, write_line_file
+from services.local.linefile import (
+    CommandSettings,
+    read_addresses,
+    remove_line_file,
+    use_running_line,
+    write_line_file,
+)
 from services.runtime.settings import load_settings
 
 SETTINGS = {
@@ -55,3 +62,22 @@ def test_without_a_running_line_nothing_is_found(tmp_path: Path) -> None:
     remove_line_file(tmp_path)
     use_running_line(tmp_path)
     assert "SIGHTLINE_CONFIG" not in os.environ
+
+
+def test_whoever_looks_while_a_line_starts_finds_the_whole_note_or_none(tmp_path: Path) -> None:
+    stop = threading.Event()
+    found: set[frozenset[str]] = set()
+
+    def look() -> None:
+        while not stop.is_set():
+            found.add(frozenset(read_addresses(tmp_path)))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(100):
+            write_line_file(tmp_path, {}, {"page": "http://127.0.0.1:1", "detector": "http://127.0.0.1:2"})
+    finally:
+        stop.set()
+        looking.join()
+    assert found <= {frozenset(), frozenset({"page", "detector"})}
