@@ -7,7 +7,6 @@ import time
 from prometheus_client import Counter, Histogram
 
 from services.core.types import CaseKind, Inspection
-from services.detector.job import Job
 from services.runtime import metrics
 
 
@@ -37,8 +36,12 @@ class Measures:
         metrics.DETECTOR_BATCH_FRAMES.observe(frames)
         self._infer.observe(infer_s)
 
-    def settled(self, job: Job, inspection: Inspection, kind: CaseKind | None, written_at_s: float) -> None:
-        """A frame's outputs are acknowledged."""
+    def settled(self, inspection: Inspection, kind: CaseKind | None, written_at_s: float) -> None:
+        """A frame's outputs are acknowledged.
+
+        The outbox keeps this call until then. It does not take the frame's job, which keeps the outbox's entry: the
+        two would keep each other, with record and image, until the garbage collector's rarest round.
+        """
         model = f"{inspection.alias}-v{inspection.model_version}"
         labels = (inspection.camera_id, inspection.product, inspection.verdict.value, model)
         counter = self._verdicts.get(labels)
@@ -51,7 +54,7 @@ class Measures:
             metrics.DETECTOR_LATE.labels(inspection.camera_id).inc()
         timings = inspection.timings
         self._queue.observe(timings.queue_ms / 1e3)
-        if job.fetch_ms:
+        if timings.fetch_ms:
             self._fetch.observe(timings.fetch_ms / 1e3)
         self._decode.observe(timings.decode_ms / 1e3)
         self._total.observe(timings.total_ms / 1e3)

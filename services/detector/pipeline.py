@@ -450,7 +450,7 @@ class DetectorPipeline:
         if job.span is not None:
             traces.end(job, inspection)
         self._outbox.complete(
-            job.entry, said, functools.partial(self._measures.settled, job, inspection, kind, written_at_s)
+            job.entry, said, functools.partial(self._measures.settled, inspection, kind, written_at_s)
         )
 
     def _unusable(self, job: Job, error: SightlineError) -> None:
