@@ -8,7 +8,7 @@ from kafka import KafkaConsumer
 from kafka.coordinator.consumer import ConsumerCoordinator
 
 
-class _FinishedJoinKept(ConsumerCoordinator):  # type: ignore[misc]  # kafka-python is untyped
+class _FinishedJoinKept(ConsumerCoordinator):
     """A coordinator that uses a join which ended between two polls.
 
     kafka-python 3.0 awaits a join only inside ``poll``, and begins another one when it finds that the last has ended

@@ -117,6 +117,7 @@ class Servers:
         kafka = {"KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers}
         if self.broker is not None:
             kafka["KAFKA__FETCH_WAIT_MS"] = str(self.broker.FETCH_WAIT_MS)
+            kafka["KAFKA__SESSION_TIMEOUT_MS"] = str(self.broker.SESSION_TIMEOUT_MS)
         return {
             **kafka,
             "OBJECT_STORE__ENDPOINT": objects.endpoint,
