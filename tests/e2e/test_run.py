@@ -42,6 +42,7 @@ def test_a_line_runs_stops_and_is_soon_up_again(tmp_path: Path) -> None:
     finally:
         code = first.stop(signal.SIGINT)
     assert code == 0, first.output.read_text()
+    assert "starter model" in first.output.read_text()
 
     second = RunningLine(data, port)
     try:

@@ -23,7 +23,7 @@ class RunningLine:
         self.data = data
         self.began_s = time.monotonic()
         self.output = data.with_name(f"output-{port}.txt")
-        with self.output.open("ab") as file:
+        with self.output.open("wb") as file:
             self.process = subprocess.Popen(
                 [SIGHTLINE, "run", "--data", str(data), "--port", str(port)],
                 stdout=file,
