@@ -21,7 +21,7 @@ from services.dashboard.feed import KAFKA, VerdictFeed, tcp_probe
 from services.dashboard.fetcher import ReopeningFetcher
 from services.dashboard.live import LiveModel
 from services.dashboard.settings import DashboardSettings
-from services.runtime.lifecycle import Health, Shutdown, main_guard
+from services.runtime.lifecycle import Health, Shutdown, main_guard, set_aside_what_started
 from services.runtime.logging import get_logger
 from services.runtime.service import release, serve
 
@@ -103,6 +103,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
                 _thread("components", lambda: poller.run(shutdown), shutdown),
             ):
                 _wait_until(lambda: server.started, shutdown)
+                set_aside_what_started()
                 health.set_ready(not shutdown.requested)
                 while not shutdown.wait(1.0):
                     pass

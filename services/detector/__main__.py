@@ -22,7 +22,7 @@ from services.detector.settings import DetectorSettings
 from services.runtime import metrics
 from services.runtime.consumer import ConsumerLoop, LoopTimes
 from services.runtime.grpc_server import GrpcServer
-from services.runtime.lifecycle import Health, Shutdown, main_guard
+from services.runtime.lifecycle import Health, Shutdown, main_guard, set_aside_what_started
 from services.runtime.logging import get_logger
 from services.runtime.service import serve, wait_for
 
@@ -91,6 +91,7 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
         on_lag=metrics.DETECTOR_LAG.set,
         on_paused=lambda paused: metrics.DETECTOR_PAUSED.set(1 if paused else 0),
     )
+    set_aside_what_started()
     health.set_ready(True)
     try:
         loop.run()

@@ -14,7 +14,7 @@ from services.ingest.assembly import Cameras
 from services.ingest.servicer import IngestServicer
 from services.ingest.settings import IngestSettings
 from services.runtime.grpc_server import GrpcServer
-from services.runtime.lifecycle import Health, Shutdown, main_guard
+from services.runtime.lifecycle import Health, Shutdown, main_guard, set_aside_what_started
 from services.runtime.logging import get_logger
 from services.runtime.service import serve
 
@@ -54,6 +54,7 @@ def run(settings: IngestSettings, health: Health, shutdown: Shutdown, stack: con
     server.start()
     stack.callback(server.stop, min(2.0, settings.drain_s / 4))
     LOG.info("IngestService at port %s", server.port, extra={"grpc_port": server.port})
+    set_aside_what_started()
     cameras.start()
     health.set_ready(True)
     while not shutdown.wait(_TURN_S):

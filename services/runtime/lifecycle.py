@@ -6,6 +6,7 @@ every service: not ready, stop taking work, finish what is in flight, flush, com
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -122,6 +123,18 @@ class Health:
         ready = self.ready
         for listener in self._listeners:
             listener(ready)
+
+
+def set_aside_what_started() -> None:
+    """Take what the start built out of the garbage collector's rounds; called once, when a service begins its work.
+
+    Modules, settings and adapters live as long as the process. Looking through them again and again stopped the
+    detector for 75 to 120 ms every few seconds, and made that round so rare that what only it frees piled up.
+    """
+    gc.collect()
+    gc.freeze()
+    # The collector compares what is new with what its last full round saw: from now on, without the start.
+    gc.collect()
 
 
 def main_guard(main: Callable[[], None]) -> None:

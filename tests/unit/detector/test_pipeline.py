@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from services.core.imaging import encode_png
 from services.core.preprocessing import Preprocessing
 from services.core.types import CaseKind, ImageRef, Reason, Verdict
 from services.detector import pipeline
+from services.detector.job import Job
 from services.runtime import metrics
 from services.runtime.settings import LimitSettings
 from tests.support.detector_line import EMBEDDING, Line, brightness_scores, make_frame, picture, wait_until
@@ -46,6 +48,23 @@ def test_each_frame_gets_the_verdict_of_its_score(line: Line) -> None:
     assert (bad.alias, bad.model_version, bad.defect_class) == ("default", 1, "hole")
     assert bad.position is not None
     assert bad.position.topic == topics.FRAMES
+
+
+def test_a_settled_frame_is_let_go_without_the_garbage_collector(line: Line) -> None:
+    detector = line.start()
+    gc.collect()
+    gc.disable()
+    try:
+        line.send(*(make_frame(number, (GOOD, UNSURE, BAD)[number % 3]) for number in range(60)))
+        wait_until(lambda: line.committed() == 60, "60 frames committed")
+
+        def held() -> int:
+            return sum(isinstance(item, Job) for item in gc.get_objects())
+
+        # A thread that waits for its next frame still has its last one in hand.
+        wait_until(lambda: held() <= detector.settings.decode_threads, "the jobs of settled frames let go")
+    finally:
+        gc.enable()
 
 
 def test_fail_and_review_become_cases_with_image_and_embedding(line: Line) -> None:
