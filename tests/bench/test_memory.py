@@ -17,4 +17,6 @@ def test_ingest_detector_and_dashboard_stay_within_their_bound(tmp_path: Path) -
     assert memory.main(["--quick", "--out", str(out)]) == 0, out.read_text()
     result = json.loads(out.read_text())
     assert result["frames"] == 800
-    assert all(0 < item["peak_mb"] <= 250 for item in result["processes"].values())
+    assert set(result["loads"]["line"]["processes"]) == {"ingest", "detector", "dashboard"}
+    highest_mb = [item["highest_mb"] for load in result["loads"].values() for item in load["processes"].values()]
+    assert all(0 < value <= 250 for value in highest_mb)
