@@ -149,7 +149,10 @@ def _foreign_object(canvas: Canvas, pose: Pose, rng: np.random.Generator, margin
     else:
         path = wander(rng, place, rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.8, 1.5), 0.12)
         patch = stroke(canvas.shape, pose.pixels(path), rng.uniform(0.09, 0.16) * pose.unit_px, 1.0)
-    canvas.blend(patch, float(heat))
+    # Nothing is evenly warm: a hand's or a rag's heat drifts across it.
+    rows, cols = patch.alpha.shape
+    drift = noise(rng, rows, cols, 0.1 * pose.unit_px)
+    canvas.blend(patch, np.float32(heat) + np.float32(0.12 * margin) * drift)
     canvas.mark_defect(patch)
 
 

@@ -182,12 +182,12 @@ def _heat(canvas: Canvas, window: tuple[slice, slice], reach: FloatImage, stream
     """What the arc does to the plate: it etches a bright border and leaves smut beyond it."""
     part = streams.part
     rows, cols = reach.shape
-    cloud = noise(part, rows, cols, 0.014 * cols)
+    cloud = noise(part, rows, cols, 0.03 * cols)  # broad: smut settles in drifts, not in dabs
     field = canvas.lum[window]
     etched = np.exp(-(((reach - np.float32(1.25)) / np.float32(0.42)) ** 2))
     field += etched * (np.float32(0.09) + np.float32(0.03) * cloud)
     smut = np.exp(-(((reach - np.float32(2.3)) / np.float32(0.8)) ** 2))
-    field -= smut * np.float32(part.uniform(0.03, 0.10)) * (1.0 + np.float32(0.45) * cloud)
+    field -= smut * np.float32(part.uniform(0.03, 0.10)) * (1.0 + np.float32(0.35) * cloud)
 
 
 def _lay_bead(
