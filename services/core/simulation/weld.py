@@ -174,7 +174,8 @@ def _damage_course(
         # Both ends are rounded, so the bare stretch is shorter than the gap by about one width.
         high = low + float(rng.uniform(0.095, 0.16))
         broken = _Seam(seam.start, seam.end, seam.half_width, seam.middle, seam.jitter, (low, high))
-        return broken, broken.across(u, v)[1] >= 1.0
+        # Metal that should be there and is not; just outside the sound edge there is none to miss.
+        return broken, (broken.across(u, v)[1] >= 1.0) & (seam.across(u, v)[1] < 1.0)
     return seam, np.zeros(u.shape, dtype=np.bool_)
 
 

@@ -186,6 +186,14 @@ def test_a_plate_without_a_seam_is_masked_where_the_seam_should_be() -> None:
     assert difference(welded, bare)[bare.mask].mean() > difference(welded, bare)[~bare.aoi].mean() + 5.0
 
 
+def test_an_interrupted_weld_is_masked_in_the_gap_alone() -> None:
+    for seed in range(6):
+        welded, broken = draw("weld", seed, defect=None), draw("weld", seed, defect="interruption")
+        columns = np.flatnonzero(broken.mask.any(axis=0))
+        assert np.ptp(columns) < 0.2 * broken.mask.shape[1]  # the longest gap is 0.16 of the picture's width
+        assert difference(welded, broken)[broken.mask].mean() > 5.0
+
+
 def test_sets_are_drawn_only_as_they_are_asked_for() -> None:
     parts = draw_preset("thermal-862+15453", size_px=96)
     first = next(parts)
