@@ -114,46 +114,64 @@ def measure_speed(product: str, frames: int, repeats: int) -> Speed:
     return Speed(product, height, width, statistics.median(wall), statistics.median(processor))
 
 
-def separate(product: str, plan: Plan, tick: Callable[[str], None]) -> Separability:
-    """Fit the three models on each seed's parts and score them on other parts."""
+@dataclass
+class Evidence:
+    """What three models said of one product's test parts, one entry a seed."""
+
+    product: str
+    raw_pixels: list[Scores] = field(default_factory=list)
+    frozen_embedding: list[Scores] = field(default_factory=list)
+    fine_tuned: list[Scores] = field(default_factory=list)
+    classes: list[NDArray[np.str_]] = field(default_factory=list)
+
+    def summary(self) -> Separability:
+        """Turn scores into areas and intervals."""
+        result = Separability(self.product, RECIPES[self.product])
+        for name in ("raw_pixels", "frozen_embedding", "fine_tuned"):
+            runs: list[Scores] = getattr(self, name)
+            setattr(result, name, [scores.auroc for scores in runs])
+            setattr(result, f"{name}_interval", bootstrap(runs))
+        result.by_class = by_class(self.fine_tuned, self.classes)
+        return result
+
+
+def collect(evidence: Evidence, plan: Plan, run: int, tick: Callable[[str], None]) -> None:
+    """Fit the three models on one seed's parts and score them on other parts."""
+    product = evidence.product
     recipe = RECIPES[product]
-    epochs = min(recipe.epochs, plan.most_epochs)
-    found: dict[str, list[Scores]] = {"raw_pixels": [], "frozen_embedding": [], "fine_tuned": []}
-    classes: list[NDArray[np.str_]] = []
-    for run in range(plan.seeds):
-        train = draw_set(product, run * _RUN_STRIDE, plan.train_parts)
-        test = draw_set(product, _TEST_SEEDS + run * _RUN_STRIDE, plan.test_parts)
-        classes.append(np.array([part.defect_class for part in test]))
-        train_labels, test_labels = labels_of(train), labels_of(test)
-        say = _prefixed(tick, f"{product}, seed {run}: ")
-        say("raw pixels")
-        found["raw_pixels"].append(raw_pixel_scores(train, test))
-        train_inputs, test_inputs = to_inputs(train, recipe), to_inputs(test, recipe)
-        model = create_model("efficientnet-lite0", 2, "offline", seed=run).to(memory_format=torch.channels_last)
-        tuned = Tuned(model)
-        say("looking at the parts")
-        views = [tuned.look(train_inputs.flip(axes) if axes else train_inputs) for axes in MIRRORINGS]
-        test_seen = tuned.look(test_inputs)
-        say("frozen embedding")
-        embeddings = tuned.embed(views[0]), tuned.embed(test_seen)
-        found["frozen_embedding"].append(linear_scores(embeddings[0], train_labels, embeddings[1], test_labels))
-        fine_tune(tuned, views, train_labels, epochs, run, say)
-        found["fine_tuned"].append(Scores(tuned.log_odds(test_seen), test_labels))
-        say("AUROC " + ", ".join(f"{name} {runs[-1].auroc:.3f}" for name, runs in found.items()))
-    result = Separability(product, recipe)
-    for name, runs in found.items():
-        setattr(result, name, [scores.auroc for scores in runs])
-        setattr(result, f"{name}_interval", bootstrap(runs))
-    result.by_class = by_class(found["fine_tuned"], classes)
-    return result
+    say = _prefixed(tick, f"{product}, seed {run}: ")
+    say("drawing")
+    train = draw_set(product, run * _RUN_STRIDE, plan.train_parts)
+    test = draw_set(product, _TEST_SEEDS + run * _RUN_STRIDE, plan.test_parts)
+    evidence.classes.append(np.array([part.defect_class for part in test]))
+    train_labels, test_labels = labels_of(train), labels_of(test)
+    say("raw pixels")
+    evidence.raw_pixels.append(raw_pixel_scores(train, test))
+    say("looking at the parts")
+    train_inputs, test_inputs = to_inputs(train, recipe), to_inputs(test, recipe)
+    model = create_model("efficientnet-lite0", 2, "offline", seed=run).to(memory_format=torch.channels_last)
+    tuned = Tuned(model)
+    views = [tuned.look(train_inputs.flip(axes) if axes else train_inputs) for axes in MIRRORINGS]
+    test_seen = tuned.look(test_inputs)
+    say("frozen embedding")
+    embeddings = tuned.embed(views[0]), tuned.embed(test_seen)
+    evidence.frozen_embedding.append(linear_scores(embeddings[0], train_labels, embeddings[1], test_labels))
+    fine_tune(tuned, views, train_labels, min(recipe.epochs, plan.most_epochs), run, say)
+    evidence.fine_tuned.append(Scores(tuned.log_odds(test_seen), test_labels))
+    latest = (evidence.raw_pixels[-1].auroc, evidence.frozen_embedding[-1].auroc, evidence.fine_tuned[-1].auroc)
+    say("AUROC raw {:.3f}, frozen {:.3f}, fine-tuned {:.3f}".format(*latest))
 
 
 def _prefixed(tick: Callable[[str], None], prefix: str) -> Callable[[str], None]:
     return lambda text: tick(prefix + text)
 
 
-def run(plan: Plan, tick: Callable[[str], None]) -> tuple[list[Speed], list[Separability]]:
-    """Measure speed of every product and separability of the plan's."""
+def run(plan: Plan, tick: Callable[[str], None], keep: Callable[[list[Speed], list[Separability]], None]) -> None:
+    """Measure speed of every product and separability of the plan's.
+
+    Every product has its first seed before any has its second, and what is known goes to ``keep`` each time, so that a
+    run that is cut short has said something of all.
+    """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -162,7 +180,11 @@ def run(plan: Plan, tick: Callable[[str], None]) -> tuple[list[Speed], list[Sepa
             tick(f"drawing {product}")
             frames = max(3, plan.frames // 10) if product == "weld" else plan.frames
             speeds.append(measure_speed(product, frames, plan.repeats))
-        return speeds, [separate(product, plan, tick) for product in plan.products]
+        evidence = {product: Evidence(product) for product in plan.products}
+        for seed in range(plan.seeds):
+            for found in evidence.values():
+                collect(found, plan, seed, tick)
+                keep(speeds, [known.summary() for known in evidence.values() if known.fine_tuned])
     finally:
         cv2.setNumThreads(threads)
 
@@ -235,26 +257,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     console = Console()
     began = time.perf_counter()
+    figures: tuple[list[Speed], list[Separability]] = ([], [])
+
+    def keep(speeds: list[Speed], separabilities: list[Separability]) -> None:
+        nonlocal figures
+        figures = (speeds, separabilities)
+        write_report(options.out, plan, options.quick, figures, time.perf_counter() - began)
+
     with console.status("starting") as status:
         # Where nobody watches a spinner (a log file), each step is a line of its own.
-        speeds, separabilities = run(plan, status.update if console.is_terminal else console.log)
-    show(console, speeds, separabilities, plan)
-    missed = verdicts(speeds, separabilities, options.quick)
-    report = {
-        "quick": options.quick,
-        "plan": asdict(plan),
-        "limits": {"linear": LINEAR_LIMIT, "fine_tuned": QUICK_FINE_TUNED_LIMIT if options.quick else FINE_TUNED_LIMIT},
-        "speed": [asdict(speed) for speed in speeds],
-        "separability": [asdict(entry) for entry in separabilities],
-        "missed": missed,
-        "took_s": time.perf_counter() - began,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    console.print(f"{report['took_s']:.0f} s; written to {options.out}")
+        run(plan, status.update if console.is_terminal else console.log, keep)
+    show(console, *figures, plan)
+    missed = verdicts(*figures, options.quick)
+    console.print(f"{time.perf_counter() - began:.0f} s; written to {options.out}")
     for line in missed:
         console.print(f"[red]missed:[/red] {line}")
     return 1 if missed else 0
+
+
+def write_report(
+    path: Path, plan: Plan, quick: bool, figures: tuple[list[Speed], list[Separability]], took_s: float
+) -> None:
+    """Write all figures as JSON."""
+    report = {
+        "quick": quick,
+        "plan": asdict(plan),
+        "limits": {"linear": LINEAR_LIMIT, "fine_tuned": QUICK_FINE_TUNED_LIMIT if quick else FINE_TUNED_LIMIT},
+        "speed": [asdict(speed) for speed in figures[0]],
+        "separability": [asdict(entry) for entry in figures[1]],
+        "missed": verdicts(*figures, quick),
+        "took_s": took_s,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":
