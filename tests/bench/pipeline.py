@@ -141,6 +141,8 @@ def _measure(
                 f"{manifest.architecture} {number + 1}/{repeats}: {baseline:.1f} tensors/s, {whole:.1f} frames/s"
             )
             if number == repeats - 1 and plan.latency_s:
+                # The rate was taken before the topic was empty: what is left would stand before the first paced frames.
+                detector.wait_for_verdicts(frames)
                 rate = statistics.median(pair["line_per_s"] for pair in pairs)
                 latency = _latencies(line, detector, images, rate, plan.latency_s)
         finally:
