@@ -82,6 +82,24 @@ SERVING_LOAD_SECONDS = Histogram(
 SERVING_LOAD_FAILURES = Counter(
     "sightline_serving_load_failures_total", "Model versions that could not be brought up.", ["model"]
 )
+SERVING_ENGINE = Gauge(
+    "sightline_serving_engine", "Devices on which an engine serves a model version.", ["model", "engine", "precision"]
+)
+SERVING_ENGINE_RATE = Gauge(
+    "sightline_serving_engine_images_per_second",
+    "Measured of an engine when the version was first loaded; 0 where it does not run.",
+    ["model", "engine", "precision"],
+)
+SERVING_ENGINE_AGREEMENT = Gauge(
+    "sightline_serving_engine_verdicts_equal_ratio",
+    "Share of an engine's verdicts that were those of torch in float32 when the version was first loaded.",
+    ["model", "engine", "precision"],
+)
+SERVING_ENGINE_FALLBACKS = Counter(
+    "sightline_serving_engine_fallbacks_total",
+    "Times a version came up on torch since the engine that was asked for cannot run.",
+    ["model"],
+)
 SERVING_TRITON_UP = Gauge("sightline_serving_triton_up", "1 while this agent's Triton answers.")
 SERVING_TRITON_RESTARTS = Counter(
     "sightline_serving_triton_restarts_total", "Times this agent's Triton came back empty."

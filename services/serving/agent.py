@@ -13,11 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from services.adapters.modelfolder import CHECKSUMS
 from services.adapters.modelregistry import ModelRegistry
 from services.core.errors import SightlineError
 from services.runtime import metrics
 from services.runtime.lifecycle import Health, Shutdown
 from services.runtime.retry import Backoff
+from services.serving.backend.apart import version_digest
 from services.serving.bringup import BringUp, RefusedVersionError
 from services.serving.versions import (
     StatusBoard,
@@ -217,8 +219,18 @@ class ServingAgent:
             metrics.SERVING_LOAD_SECONDS.observe(took_s)
             self._show(version, VersionState.WARM, load_ms=took_s * 1e3)
             LOG.info("%s is warm after %.1f s", key.model_name, took_s, extra={"model": key.model_name})
+            self._tell_engines(key)
         finally:
             version.busy = False
+
+    def _tell_engines(self, key: VersionKey) -> None:
+        choices = self._bring_up.choices(key)
+        self.board.show_engines(key, choices.values())
+        for device, choice in choices.items():
+            level = logging.WARNING if choice.fallback else logging.INFO
+            LOG.log(
+                level, "%s is served on %s by %s", key.model_name, device, choice.told, extra={"model": key.model_name}
+            )
 
     def _failed(self, version: TrackedVersion, error: Exception) -> None:
         name = version.status.key.model_name
@@ -272,7 +284,13 @@ class ServingAgent:
         self._cleaned_at_s = now_s
         kept = {self._bring_up.versions_folder / key.alias / str(key.version) for key in self._tracked}
         copies = [folder for folder in self._bring_up.versions_folder.glob("*/*") if folder not in kept]
-        for folder in [*copies, *self._bring_up.cache_folder.glob("*")]:
+        used = [version_digest(folder) for folder in kept if (folder / CHECKSUMS).is_file()]
+        derived = [
+            folder
+            for folder in self._bring_up.cache_folder.glob("*")
+            if not any(digest in folder.name for digest in used)
+        ]
+        for folder in [*copies, *derived]:
             self._remove_if_old(folder)
 
     def _remove_if_old(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from services.adapters.modelstore import ModelStore
 from services.adapters.ports import InferenceClient, InferenceResult, ModelControl
 from services.core.errors import ModelFormatError, SightlineError
 from services.core.manifest import ModelManifest
+from services.serving.backend.record import Choice, read_choices
 from services.serving.repository import CONFIG, Placement, remove_entry, render_config, write_entry
 from services.serving.versions import VersionKey, VersionState
 
@@ -52,7 +53,7 @@ class BringUp:
     repository: Path
     data: Path
     placement: Placement
-    load_timeout_s: float = 300.0
+    load_timeout_s: float = 900.0
     warm_timeout_s: float = 60.0
 
     @property
@@ -83,6 +84,12 @@ class BringUp:
             self._load(manifest, folder)
         tell(VersionState.WARMING)
         self._warm(manifest)
+
+    def choices(self, key: VersionKey) -> dict[str, Choice]:
+        """What serves a version that is up and why, by device; empty where Triton's disk is not ours."""
+        folder = self.versions_folder / key.alias / str(key.version)
+        device = "cpu" if self.placement.device == "cpu" else "cuda"
+        return read_choices(self.cache_folder, folder, self.placement.engine, device)
 
     def take_down(self, key: VersionKey) -> None:
         """Unload a version and remove its entry.

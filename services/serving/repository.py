@@ -16,7 +16,7 @@ from services.core.errors import InvalidInputError
 from services.core.manifest import ModelManifest
 
 Device = Literal["cpu", "gpu"]
-Engine = Literal["auto", "torch", "openvino"]
+Engine = Literal["auto", "measured", "torch", "openvino", "onnx", "tensorrt"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 CONFIG: Final = "config.pbtxt"
@@ -31,7 +31,8 @@ class Placement:
         device: ``cpu`` or ``gpu``.
         gpus: Numbers of the GPUs, each with ``instances`` of the model; empty takes all that Triton sees.
         instances: Processes per device.
-        engine: What runs the network; ``auto`` takes the fastest that is known to agree.
+        engine: What runs the network; ``measured`` measures at load and takes the fastest that agrees with torch, which
+            is what ``auto`` means on a GPU; on a CPU that was measured beforehand.
         precision: Of the features; ``auto`` takes one that keeps the verdicts of float32.
         threads: CPU threads of each process.
         nice: How far each process steps back for others, 0 to 19; for work that must not delay verdicts.

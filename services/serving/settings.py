@@ -14,7 +14,7 @@ from services.runtime.settings import (
     ServiceSettings,
     SettingsGroup,
 )
-from services.serving.repository import Placement
+from services.serving.repository import Engine, Placement
 
 
 class PlacementSettings(SettingsGroup):
@@ -23,12 +23,14 @@ class PlacementSettings(SettingsGroup):
     device: Literal["cpu", "gpu"] = "cpu"
     gpus: tuple[int, ...] = Field(default=(), description="Numbers of the GPUs; empty takes all that Triton sees.")
     instances: int = Field(default=1, ge=1, le=64, description="Processes of each version per device.")
-    engine: Literal["auto", "torch", "openvino"] = Field(
-        default="auto", description="What runs the network; auto takes openvino on a CPU and torch on a GPU."
+    engine: Engine = Field(
+        default="auto",
+        description="What runs the network; measured takes the fastest that gives torch's verdicts, at the first load; "
+        "auto takes openvino on a CPU and measures on a GPU.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Of the features; auto takes float32, the one that keeps the verdicts.",
+        description="Of the features; auto takes float32, the one that keeps the verdicts, or what was measured to.",
     )
     threads: int = Field(default=1, ge=1, le=512, description="CPU threads of each process.")
     max_batch_size: int = Field(default=16, ge=1, le=4096, description="Most images in one pass.")
@@ -59,7 +61,10 @@ class ServingSettings(ServiceSettings):
         description="Local disk for copies of versions and what is derived from them, shared with Triton.",
     )
     load_timeout_s: float = Field(
-        default=300.0, gt=0, le=3600, description="Longest time for Triton to load one version."
+        default=900.0,
+        gt=0,
+        le=3600,
+        description="Longest time for Triton to load one version, measuring engines and building them included.",
     )
     warm_timeout_s: float = Field(default=60.0, gt=0, le=600, description="Deadline of each warming inference.")
     unload_grace_s: float = Field(

@@ -12,6 +12,7 @@ from services.core.errors import UnavailableError
 from services.core.types import AliasState, triton_model_name
 from services.runtime import metrics
 from services.runtime.retry import Backoff
+from services.serving.backend.record import Choice
 
 _NAME = re.compile(r"(?P<alias>.+)-v(?P<version>[1-9][0-9]{0,8})")
 
@@ -108,6 +109,23 @@ class StatusBoard:
             metrics.SERVING_VERSION_STATE.labels(name, before.state.value).set(0)
         metrics.SERVING_VERSION_STATE.labels(name, status.state.value).set(1)
 
+    def show_engines(self, key: VersionKey, choices: Iterable[Choice]) -> None:
+        """Tell what serves a version now, and what was measured of it."""
+        self._forget_engines(key)
+        name = key.model_name
+        for choice in choices:
+            metrics.SERVING_ENGINE.labels(name, choice.engine, choice.precision).inc()
+            if choice.fallback:
+                metrics.SERVING_ENGINE_FALLBACKS.labels(name).inc()
+            for one in choice.candidates:
+                metrics.SERVING_ENGINE_RATE.labels(name, one.engine, one.precision).set(one.images_per_s)
+                if one.verdicts_equal is not None:
+                    metrics.SERVING_ENGINE_AGREEMENT.labels(name, one.engine, one.precision).set(one.verdicts_equal)
+
+    def _forget_engines(self, key: VersionKey) -> None:
+        for metric in (metrics.SERVING_ENGINE, metrics.SERVING_ENGINE_RATE, metrics.SERVING_ENGINE_AGREEMENT):
+            metric.remove_by_labels({"model": key.model_name})
+
     def forget(self, key: VersionKey) -> None:
         """A version is gone."""
         with self._lock:
@@ -116,6 +134,7 @@ class StatusBoard:
             # One that was never shown has no series to remove.
             metrics.SERVING_VERSION_STATE.labels(key.model_name, state.value)
             metrics.SERVING_VERSION_STATE.remove(key.model_name, state.value)
+        self._forget_engines(key)
 
     def snapshot(self) -> list[VersionStatus]:
         """All of them, by alias and version."""

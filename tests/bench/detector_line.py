@@ -33,6 +33,8 @@ from tests.support.detector_process import DetectorProcess, Servers, promote, st
 
 #: Share of the frames that the model is made to flag: the plant that the system is designed for flags about so many.
 FLAGGED = 0.02
+#: On a GPU the first load measures engines, and builds some.
+LOAD_TIMEOUT_S = 1_800.0
 #: Time that a saturated line is given before its rate is taken.
 _TICK_S = 0.1
 
@@ -60,6 +62,15 @@ class MeasuredLine:
         self.placement = placement
         self._version = 0
 
+    @property
+    def derived(self) -> Path:
+        """Where models keep what they derive from their version."""
+        return self.servers.folder / "derived"
+
+    def version_folder(self, manifest: ModelManifest) -> Path:
+        """Where a deployed version's files lie."""
+        return self.servers.folder / "versions" / manifest.architecture
+
     def start(self) -> None:
         """Start the servers."""
         self.servers.start()
@@ -82,11 +93,12 @@ class MeasuredLine:
             embedding_size=model.embedding_size,
         )
         manifest = replace(manifest, operating_point=self._operating_point(architecture, images, preprocessing))
-        folder = self.servers.folder / "versions" / architecture
-        store_version(self.servers.connection, manifest, folder, save_state(model))
-        write_entry(self.servers.folder / "repository", manifest, folder, self.placement)
+        folder = self.version_folder(manifest)
+        parts = {f"part-{number}.jpg": image for number, image in enumerate(images)}
+        store_version(self.servers.connection, manifest, folder, save_state(model), parts)
+        write_entry(self.servers.folder / "repository", manifest, folder, self.placement, self.derived)
         control = TritonControl(self.servers.triton.grpc_url)
-        control.load(triton_model_name(alias, 1), 120.0)
+        control.load(triton_model_name(alias, 1), LOAD_TIMEOUT_S)
         control.close()
         promote(self.servers.kafka, 1, alias=alias)
         return manifest

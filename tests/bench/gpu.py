@@ -1,7 +1,8 @@
 """The line on a GPU: ``python -m tests.bench.gpu``; says ``skipped: no GPU`` where there is none.
 
-The same pipeline as ``tests.bench.pipeline`` with the networks on the device, ready tensors at the device's own batch
-sizes, the share of verdicts that are those of float32 on the CPU, and the device's memory with four versions loaded.
+The same pipeline as ``tests.bench.pipeline`` with the networks on the device, by the engine that was measured fastest;
+then each engine in each precision inside Triton, with ready tensors at the device's own batch sizes, the share of
+verdicts that are those of float32 on the CPU, and the device's memory with four versions loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from services.adapters.triton import TritonControl, TritonInferenceClient
 from services.core.decision import decide
 from services.core.manifest import ModelManifest
 from services.core.models.serving import load_serving_module
-from services.serving.repository import Placement, write_entry
+from services.serving.backend.choice import CANDIDATES
+from services.serving.backend.record import read_choices
+from services.serving.repository import Engine, Placement, Precision, write_entry
 from tests.bench import pipeline
-from tests.bench.detector_line import MeasuredLine, draw_images, prepared, tensor_rate
+from tests.bench.detector_line import LOAD_TIMEOUT_S, MeasuredLine, draw_images, prepared, tensor_rate
 
 OUT = Path("build/bench/gpu.json")
 CONSOLE = Console()
@@ -38,7 +41,9 @@ BATCHES = (16, 64, 128)
 IN_FLIGHT = 4
 LOADED_VERSIONS = 4
 ARCHITECTURES = ("resnet18", "efficientnet-lite0")
+#: The engine is the default one: on a GPU, the one that is measured fastest.
 PLACEMENT = Placement(device="gpu", gpus=(0,), max_batch_size=max(BATCHES))
+_FIGURES = ("images_per_s", "verdicts_equal", "score_difference")
 PLAN = pipeline.Plan(frames=20_000, repeats=3, images=256, latency_s=20.0, default_frames=0, batch=64, in_flight=4)
 
 
@@ -78,43 +83,113 @@ class MemoryWatch:
                 return
 
 
-def verdicts_equal(line: MeasuredLine, manifest: ModelManifest, rows: NDArray[np.uint8]) -> float:
-    """Share of verdicts of the device that float32 on the CPU gives too."""
-    folder = line.servers.folder / "versions" / manifest.architecture
-    module = load_serving_module(manifest, read_weights(folder), "cpu", "float32")
-    exact = np.concatenate([module(part).scores.numpy() for part in torch.from_numpy(rows).split(16)])
-    client = TritonInferenceClient([line.servers.triton.grpc_url])
-    parts = [rows[start : start + 16] for start in range(0, len(rows), 16)]
-    served = np.concatenate([client.infer(manifest.triton_model_name, part, 60).result(60).score for part in parts])
-    client.close()
+def cpu_scores(line: MeasuredLine, manifest: ModelManifest, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What torch says in float32 on the CPU."""
+    module = load_serving_module(manifest, read_weights(line.version_folder(manifest)), "cpu", "float32")
+    return np.concatenate([module(part).scores.numpy() for part in torch.from_numpy(rows).split(16)])
+
+
+def verdicts_equal(manifest: ModelManifest, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Share of verdicts that are the same."""
     point = manifest.operating_point
-    same = [
-        decide(float(a), point).verdict is decide(float(b), point).verdict for a, b in zip(exact, served, strict=True)
-    ]
-    return float(np.mean(same))
+    pairs = zip(ours, theirs, strict=True)
+    return float(np.mean([decide(float(a), point).verdict is decide(float(b), point).verdict for a, b in pairs]))
 
 
-def four_versions(line: MeasuredLine, manifest: ModelManifest, rows: NDArray[np.uint8]) -> float:
-    """Peak memory of the device in MiB with four versions loaded and all of them asked."""
-    folder = line.servers.folder / "versions" / manifest.architecture
-    control = TritonControl(line.servers.triton.grpc_url)
-    client = TritonInferenceClient([line.servers.triton.grpc_url])
-    names = [manifest.triton_model_name]
-    with MemoryWatch() as memory:
-        for number in range(2, LOADED_VERSIONS + 1):
-            # Versions of one alias differ in their numbers only, so the same folder takes as much as another.
-            named = replace(manifest, version=number)
-            write_entry(line.servers.folder / "repository", named, folder, line.placement)
-            control.load(named.triton_model_name, 300)
-            names.append(named.triton_model_name)
-        batch = rows[: line.placement.max_batch_size]
-        for future in [client.infer(name, batch, 60) for _ in range(10) for name in names]:
-            future.result(60)
-    for name in names[1:]:
-        control.unload(name, 60)
-    control.close()
-    client.close()
-    return memory.peak_mib
+class ServedCandidate:
+    """Four versions in Triton, all by one engine.
+
+    Args:
+        line: Whose Triton.
+        manifest: Of the version that is served under four numbers: those of one alias differ in their weights only, so
+            the same folder takes as much as another.
+        candidate: Engine and precision.
+    """
+
+    def __init__(self, line: MeasuredLine, manifest: ModelManifest, candidate: tuple[Engine, Precision]) -> None:
+        self._line = line
+        self._placement = replace(line.placement, engine=candidate[0], precision=candidate[1])
+        self._versions = [replace(manifest, version=number) for number in range(2, 2 + LOADED_VERSIONS)]
+        self._control = TritonControl(line.servers.triton.grpc_url)
+        self._client = TritonInferenceClient([line.servers.triton.grpc_url])
+
+    @property
+    def first(self) -> ModelManifest:
+        """The version that is measured alone."""
+        return self._versions[0]
+
+    def load(self, manifest: ModelManifest) -> str:
+        """Load one of them; why another engine serves it, or nothing."""
+        folder = self._line.version_folder(manifest)
+        write_entry(self._line.servers.folder / "repository", manifest, folder, self._placement, self._line.derived)
+        self._control.load(manifest.triton_model_name, LOAD_TIMEOUT_S)
+        device = "cpu" if self._placement.device == "cpu" else "cuda"
+        found = read_choices(self._line.derived, folder, self._placement.engine, device)
+        return " ".join(choice.fallback for choice in found.values())
+
+    def scores(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the first says."""
+        parts = [rows[start : start + 16] for start in range(0, len(rows), 16)]
+        name = self.first.triton_model_name
+        return np.concatenate([self._client.infer(name, part, 60).result(60).score for part in parts])
+
+    def peak_mib(self, rows: NDArray[np.uint8]) -> float:
+        """Peak memory of the device with all four loaded and asked; the first is loaded already."""
+        batch = rows[: self._placement.max_batch_size]
+        with MemoryWatch() as memory:
+            for manifest in self._versions[1:]:
+                self.load(manifest)
+            asked = [self._client.infer(one.triton_model_name, batch, 60) for _ in range(10) for one in self._versions]
+            for future in asked:
+                future.result(60)
+        return memory.peak_mib
+
+    def close(self) -> None:
+        """Unload what is loaded."""
+        for name in self._control.ready_models() & {one.triton_model_name for one in self._versions}:
+            self._control.unload(name, 60)
+        self._control.close()
+        self._client.close()
+
+
+def measure_model(line: MeasuredLine, architecture: str, plan: pipeline.Plan) -> dict[str, Any]:
+    """Which engine is chosen for a model, and what each of them does inside Triton.
+
+    Args:
+        line: Started; its placement's engine is the one that measures.
+        architecture: Of the model.
+        plan: How much.
+    """
+    images = draw_images(plan.images)
+    manifest = line.deploy(architecture, images)
+    rows = prepared(images, manifest.preprocessing)
+    device = "cpu" if line.placement.device == "cpu" else "cuda"
+    choices = read_choices(line.derived, line.version_folder(manifest), line.placement.engine, device)
+    line.retire(manifest)
+    exact = cpu_scores(line, manifest, rows)
+    engines: dict[str, dict[str, Any]] = {}
+    for candidate in CANDIDATES[device]:
+        if line.placement.precision not in ("auto", candidate[1]):
+            continue
+        served = ServedCandidate(line, manifest, candidate)
+        try:
+            fallback = served.load(served.first)
+            if fallback:
+                engines[" ".join(candidate)] = {"not_here": fallback}
+                continue
+            figures: dict[str, Any] = {
+                f"images_per_s_batch_{batch}": tensor_rate(
+                    line, served.first, rows, frames=plan.frames, batch=batch, in_flight=IN_FLIGHT
+                )
+                for batch in BATCHES
+                if batch <= line.placement.max_batch_size
+            }
+            figures["verdicts_equal_to_cpu_float32"] = verdicts_equal(manifest, served.scores(rows), exact)
+            figures["peak_mib_four_versions"] = served.peak_mib(rows)
+            engines[" ".join(candidate)] = figures
+        finally:
+            served.close()
+    return {"chosen": {name: asdict(choice) for name, choice in choices.items()}, "engines": engines}
 
 
 def run(folder: Path, placement: Placement, plan: pipeline.Plan) -> dict[str, Any]:
@@ -125,7 +200,7 @@ def run(folder: Path, placement: Placement, plan: pipeline.Plan) -> dict[str, An
         placement: How Triton runs the models; its largest batch bounds those that are measured.
         plan: Of the pipeline.
     """
-    result: dict[str, Any] = {"schema": 1, "device": ask_gpu("name"), "driver": ask_gpu("driver_version"), "models": {}}
+    result: dict[str, Any] = {"schema": 2, "device": ask_gpu("name"), "driver": ask_gpu("driver_version")}
     line = MeasuredLine(folder / "pipeline", placement)
     try:
         result["pipeline"] = pipeline.run(line, plan, plan.repeats)
@@ -133,38 +208,36 @@ def run(folder: Path, placement: Placement, plan: pipeline.Plan) -> dict[str, An
         line.stop()
     result["efficiency"] = result["pipeline"]["efficiency"]
     line = MeasuredLine(folder / "models", placement)
-    images = draw_images(plan.images)
     try:
         line.start()
-        for architecture in ARCHITECTURES:
-            manifest = line.deploy(architecture, images)
-            rows = prepared(images, manifest.preprocessing)
-            figures: dict[str, Any] = {
-                f"images_per_s_batch_{batch}": tensor_rate(
-                    line, manifest, rows, frames=plan.frames, batch=batch, in_flight=IN_FLIGHT
-                )
-                for batch in BATCHES
-                if batch <= placement.max_batch_size
-            }
-            figures["verdicts_equal_to_cpu_float32"] = verdicts_equal(line, manifest, rows)
-            figures["peak_mib_four_versions"] = four_versions(line, manifest, rows)
-            result["models"][architecture] = figures
-            line.retire(manifest)
+        result["models"] = {name: measure_model(line, name, plan) for name in ARCHITECTURES}
     finally:
         line.stop()
     return result
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the tables."""
-    pipeline.show(result["pipeline"])
-    table = Table(title=result["device"])
-    names = list(next(iter(result["models"].values())))
-    for column in ("model", *names):
-        table.add_column(column.replace("_", " "), justify="right")
-    for model, figures in result["models"].items():
-        table.add_row(model, *(f"{figures[name]:.4g}" for name in names))
-    CONSOLE.print(table)
+def show(models: dict[str, Any]) -> None:
+    """Print a table for each model."""
+    for model, measured in models.items():
+        for device, choice in measured["chosen"].items():
+            why = f" ({choice['fallback']})" if choice["fallback"] else ""
+            where = choice["key"]["device"] or device
+            CONSOLE.print(f"{model} on {where}: {choice['engine']} {choice['precision']}{why}")
+            table = Table(title="measured at load")
+            for column in ("engine", "images/s", "verdicts equal", "score differs by", "refused"):
+                table.add_column(column)
+            for one in choice["candidates"]:
+                told = [f"{one[name]:.5g}" if one[name] is not None else "" for name in _FIGURES]
+                table.add_row(f"{one['engine']} {one['precision']}", *told, one["refused"])
+            CONSOLE.print(table)
+        table = Table(title="inside Triton")
+        columns = {name: None for figures in measured["engines"].values() for name in figures}
+        for column in ("engine", *columns):
+            table.add_column(column.replace("_", " "))
+        for engine, figures in measured["engines"].items():
+            cells = [figures.get(name, "") for name in columns]
+            table.add_row(engine, *(cell if isinstance(cell, str) else f"{cell:.5g}" for cell in cells))
+        CONSOLE.print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,7 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = run(Path(folder), PLACEMENT, PLAN)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
-    show(result)
+    pipeline.show(result["pipeline"])
+    show(result["models"])
     return 0
 
 

@@ -1,10 +1,10 @@
 """Which engine serves a version on a CPU: ``python -m tests.bench.serving [--quick]``.
 
-Torch in bfloat16 with channels last, the baseline, against torch in float32 and OpenVINO in both, each inside the same
-Triton Python backend, in one process with as many threads as are asked for. Their turns alternate, so that whatever
-else the machine does meets all of them. Every engine then scores the same frames, and the one that is faster than the
-baseline may become the default if it keeps verdicts and scores. Kept is what torch says in float32, since the baseline
-itself does not keep that; agreement with the baseline is shown too.
+Torch in bfloat16 with channels last, the baseline, against torch in float32, OpenVINO in both and ONNX Runtime, each
+inside the same Triton Python backend, in one process with as many threads as are asked for. Their turns alternate, so
+that whatever else the machine does meets all of them. Every engine then scores the same frames, and the one that is
+faster than the baseline may become the default if it keeps verdicts and scores. Kept is what torch says in float32,
+since the baseline itself does not keep that; agreement with the baseline is shown too.
 
 EfficientNet-Lite0 is the starter model, fitted on the simulated line. ResNet-18 has random features with a fitted last
 layer, since its ImageNet weights cannot be assumed to be here; that is nothing to its speed.
@@ -46,7 +46,7 @@ from services.core.training.head import fit_head, install_head
 from services.core.types import OperatingPoint
 from services.local.starter import fit_starter
 from services.local.triton import LocalTriton
-from services.serving.repository import Placement, write_entry
+from services.serving.repository import Engine, Placement, Precision, write_entry
 from services.serving.servicer import model_memory_bytes
 
 OUT = Path("build/bench/serving.json")
@@ -57,7 +57,13 @@ IN_FLIGHT = 2
 AGREEMENT = 0.999
 SCORE_TOLERANCE = 0.01
 BASELINE = "torch bfloat16"
-ENGINES = (("torch", "bfloat16"), ("torch", "float32"), ("openvino", "bfloat16"), ("openvino", "float32"))
+ENGINES: tuple[tuple[Engine, Precision], ...] = (
+    ("torch", "bfloat16"),
+    ("torch", "float32"),
+    ("openvino", "bfloat16"),
+    ("openvino", "float32"),
+    ("onnx", "float32"),
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,11 +61,17 @@ def tiny_manifest(version: int = 1, **changes: Any) -> ModelManifest:
     return ModelManifest(**(values | changes))
 
 
-def store_version(store: StoreConnection, manifest: ModelManifest, folder: Path, weights: bytes = b"weights") -> None:
-    """Put a version with this manifest and these weights into the object store; the folder stays."""
-    reference = Reference(
-        {"a.png": b"a"}, ("a.png",), np.zeros(1, np.float32), np.zeros((1, manifest.embedding_size), np.float16)
-    )
+def store_version(
+    store: StoreConnection,
+    manifest: ModelManifest,
+    folder: Path,
+    weights: bytes = b"weights",
+    parts: Mapping[str, bytes] | None = None,
+) -> None:
+    """Put a version with this manifest, weights and reference parts into the object store; the folder stays."""
+    images = parts or {"a.png": b"a"}
+    scores, embeddings = np.zeros(len(images)), np.zeros((len(images), manifest.embedding_size))
+    reference = Reference(images, tuple(images), scores.astype(np.float32), embeddings.astype(np.float16))
     holdout = Holdout((HoldoutPart("part-1", "disc", "good", "seed 1", "0" * 64),))
     write_version(ModelVersion(manifest, weights, holdout, reference), folder)
     ModelStore(S3ObjectStore(store)).upload(folder)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, write_version
+from services.core.imaging import encode_png
 from services.core.manifest import Calibration, Lineage, Metric, ModelManifest
 from services.core.models.classifier import Classifier
 from services.core.models.factory import create_model
@@ -26,12 +27,13 @@ def write_model_version(
     size_px: int = 64,
     seed: int = 0,
     weights: str = "none",
+    parts: int = 1,
 ) -> ModelManifest:
-    """Write one version; its network is drawn from ``seed`` and not trained."""
+    """Write one version; its network is drawn from ``seed`` and not trained, its reference parts are noise."""
     model = create_model(architecture, 2, weights, seed=seed)  # type: ignore[arg-type]
     _spread_scores(model, size_px)
     manifest = _manifest(model, alias, version, architecture, size_px)
-    version_folder(folder, manifest, model)
+    version_folder(folder, manifest, model, parts)
     return manifest
 
 
@@ -46,16 +48,22 @@ def _spread_scores(model: Classifier, size_px: int) -> None:
         model.linear.bias.sub_(logits.mean(dim=0)).mul_(scale)
 
 
-def version_folder(folder: Path, manifest: ModelManifest, model: Classifier) -> None:
-    """Write the folder of a network with its manifest."""
+def version_folder(folder: Path, manifest: ModelManifest, model: Classifier, parts: int = 1) -> None:
+    """Write the folder of a network with its manifest; each reference part is noise, from dark to bright."""
     rng = np.random.default_rng(0)
-    image = b"\x89PNG not looked at here"
-    part = HoldoutPart("part-1", "disc", "good", "seed:1", hashlib.sha256(image).hexdigest())
+    size = manifest.preprocessing
+    images = {
+        f"part-{number}.png": encode_png(
+            (rng.uniform(0, 255, (size.height_px, size.width_px, 3)) * gain).astype(np.uint8)
+        )
+        for number, gain in enumerate(np.linspace(0.1, 1.0, parts), start=1)
+    }
+    part = HoldoutPart("part-1", "disc", "good", "seed:1", hashlib.sha256(images["part-1.png"]).hexdigest())
     reference = Reference(
-        images={"part-1.png": image},
-        files=("part-1.png",),
-        scores=np.array([0.1], np.float32),
-        embeddings=rng.standard_normal((1, manifest.embedding_size)).astype(np.float16),
+        images=images,
+        files=tuple(images),
+        scores=np.full(parts, 0.1, np.float32),
+        embeddings=rng.standard_normal((parts, manifest.embedding_size)).astype(np.float16),
     )
     write_version(ModelVersion(manifest, save_state(model), Holdout((part,)), reference), folder)
 

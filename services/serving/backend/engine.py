@@ -13,11 +13,17 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.errors import InvalidInputError
+from services.core.errors import InvalidInputError, SightlineError
 
 #: What ``auto`` means. Fewer digits are faster, but bfloat16 was measured to change one verdict in forty
 #: (docs/serving.md); a version that keeps its verdicts in them can be served so by setting.
 DEFAULT_PRECISION: Final = "float32"
+
+
+class EngineUnavailableError(SightlineError):
+    """An engine cannot run here, for want of a package or a device, or since it fails; torch can serve instead."""
+
+    reason = "engine_unavailable"
 
 
 class Answer(NamedTuple):
@@ -48,6 +54,7 @@ class EngineRequest:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         threads: CPU threads.
+        max_batch_size: Most images in one pass.
         cache: Folder for what is derived from versions and may be made again; None keeps nothing.
     """
 
@@ -55,6 +62,7 @@ class EngineRequest:
     device: str = "cpu"
     precision: str = "auto"
     threads: int = 1
+    max_batch_size: int = 16
     cache: Path | None = None
 
 

@@ -36,6 +36,7 @@ class TritonPythonModel:
             device=device,
             precision=parameters["precision"],
             threads=int(parameters["threads"]),
+            max_batch_size=config["max_batch_size"],
             cache=Path(parameters["cache_folder"]) if parameters["cache_folder"] else None,
         )
         try:

@@ -6,11 +6,8 @@ each version, and its result is kept on the local disk.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import subprocess
-import sys
 import tempfile
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +15,14 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from services.adapters.modelfolder import CHECKSUMS, verify_version
-from services.core.errors import InvalidInputError, ModelFormatError
-from services.serving.backend.engine import Answer, EngineRequest, resolve_precision
+from services.adapters.modelfolder import verify_version
+from services.core.errors import InvalidInputError
+from services.serving.backend.apart import derived, run_apart, version_digest
+from services.serving.backend.engine import Answer, EngineRequest, EngineUnavailableError, resolve_precision
 
 _HINTS: Final = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 _TRANSLATION_TIMEOUT_S: Final = 300.0
 _GRAPH: Final = "graph.xml"
-_DIGEST: Final = "sha256"
 
 
 class OpenVinoEngine:
@@ -84,53 +81,14 @@ def translated(folder: Path, cache: Path) -> Path:
         Path of OpenVINO's graph; its weights lie beside it.
 
     Raises:
-        ModelFormatError: If the version cannot be translated.
+        EngineUnavailableError: If the version cannot be translated.
     """
-    name = hashlib.sha256((folder / CHECKSUMS).read_bytes() + openvino.__version__.encode()).hexdigest()
-    kept = cache / f"openvino-{name}"
-    if _is_intact(kept):
-        return kept / _GRAPH
-    cache.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".openvino-", dir=cache))
-    try:
-        _translate(folder, staging)
-        (staging / _DIGEST).write_text(_digest(staging))
-        shutil.rmtree(kept, ignore_errors=True)
-        staging.rename(kept)
-    except OSError:
-        # Another process of the same version was first.
-        if not _is_intact(kept):
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return kept / _GRAPH
+    name = f"openvino-{version_digest(folder)}-{package_version('openvino')}"
 
+    def make(target: Path) -> None:
+        arguments = [str(folder), str(target / _GRAPH)]
+        failure = run_apart("services.serving.backend.translate", arguments, _TRANSLATION_TIMEOUT_S)
+        if failure:
+            raise EngineUnavailableError(f"the network must be one that OpenVINO can translate, got: {failure}")
 
-def _translate(folder: Path, target: Path) -> None:
-    # Inside Triton the interpreter is embedded and has no path of its own; the models' one is the first on PATH.
-    python = sys.executable or shutil.which("python3") or "python3"
-    done = subprocess.run(  # noqa: S603 - our own module
-        [python, "-m", "services.serving.backend.translate", str(folder), str(target / _GRAPH)],
-        capture_output=True,
-        text=True,
-        timeout=_TRANSLATION_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ModelFormatError(f"the network must be one that OpenVINO can translate, got: {last}")
-
-
-def _is_intact(kept: Path) -> bool:
-    try:
-        return (kept / _DIGEST).read_text() == _digest(kept)
-    except OSError:
-        return False
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in (_GRAPH, _GRAPH.replace(".xml", ".bin")):
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return derived(cache, name, (_GRAPH, _GRAPH.replace(".xml", ".bin")), make) / _GRAPH

@@ -22,6 +22,8 @@ class TorchEngine:
         with contextlib.suppress(RuntimeError):
             # May be set once in a process; another version in the same process has set it to the same.
             torch.set_num_interop_threads(1)
+        # float32 means float32, on a GPU too; fewer digits are a precision of their own.
+        torch.backends.cudnn.allow_tf32 = False
         manifest = verify_version(request.folder)
         precision = cast("Precision", resolve_precision(request.precision))
         self._module = load_serving_module(manifest, read_weights(request.folder), request.device, precision)

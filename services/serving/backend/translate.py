@@ -1,17 +1,26 @@
-"""Translates a model version for OpenVINO: ``python -m services.serving.backend.translate FOLDER GRAPH.xml``."""
+"""Translates a model version: ``python -m services.serving.backend.translate FOLDER GRAPH.xml|GRAPH.onnx [PRECISION]``.
+
+The ending of the graph's name says for whom: OpenVINO or ONNX Runtime.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
-import openvino
 import torch
 from torch import Tensor, nn
 
 from services.adapters.modelfolder import read_weights, verify_version
-from services.core.models.serving import ServingModule, load_serving_module
+from services.core.models.serving import Precision, ServingModule, load_serving_module
+
+if TYPE_CHECKING:
+    import openvino
+
+ONNX_INPUT: Final = "IMAGE"
+ONNX_OUTPUTS: Final = ("SCORE", "PROBABILITIES", "EMBEDDING")
 
 
 class _Traceable(nn.Module):
@@ -19,27 +28,35 @@ class _Traceable(nn.Module):
 
     def __init__(self, module: ServingModule) -> None:
         super().__init__()
+        self.dtype = module.dtype
         self.normalise, self.features = module.normalise, module.features
         self.neck, self.linear = module.neck, module.linear
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores, probabilities, embeddings."""
-        embeddings = self.neck(self.features(self.normalise(images.permute(0, 3, 1, 2))))
+        pixels = self.normalise(images.permute(0, 3, 1, 2)).to(self.dtype)
+        embeddings = self.neck(self.features(pixels)).float()
         probabilities = torch.softmax(self.linear(embeddings), dim=1)
         return probabilities[:, 1:].sum(dim=1), probabilities, embeddings
 
 
-def translate(folder: Path, graph: Path) -> None:
-    """Write the version's network as an OpenVINO graph, in float32; the precision is chosen when it is compiled.
+def translate(folder: Path, graph: Path, precision: Precision = "float32") -> None:
+    """Write a version's network as a graph.
 
     Args:
         folder: The version's folder; verified.
-        graph: Path of the ``.xml`` to write; its weights go to the ``.bin`` beside it.
+        graph: The ``.onnx`` to write or, for OpenVINO, the ``.xml``, whose weights go to the ``.bin`` beside it.
+        precision: Of the features. OpenVINO takes float32 and is told the precision when it compiles.
     """
     manifest = verify_version(folder)
-    module = load_serving_module(manifest, read_weights(folder), "cpu", "float32")
-    model = convert(module, manifest.preprocessing.height_px, manifest.preprocessing.width_px)
-    openvino.save_model(model, graph, compress_to_fp16=False)
+    module = load_serving_module(manifest, read_weights(folder), "cpu", precision)
+    height_px, width_px = manifest.preprocessing.height_px, manifest.preprocessing.width_px
+    if graph.suffix == ".onnx":
+        export(module, height_px, width_px, graph)
+        return
+    import openvino  # noqa: PLC0415 - a line may have the one without the other
+
+    openvino.save_model(convert(module, height_px, width_px), graph, compress_to_fp16=False)
 
 
 def convert(module: ServingModule, height_px: int, width_px: int) -> openvino.Model:
@@ -53,6 +70,8 @@ def convert(module: ServingModule, height_px: int, width_px: int) -> openvino.Mo
     Returns:
         Takes ``uint8``, shape ``(B, height_px, width_px, 3)``; gives scores, probabilities and embeddings.
     """
+    import openvino  # noqa: PLC0415
+
     with torch.no_grad(), warnings.catch_warnings():
         # The input's size is a constant of the version, so what depends on it may be one too.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -63,5 +82,28 @@ def convert(module: ServingModule, height_px: int, width_px: int) -> openvino.Mo
         )
 
 
+def export(module: ServingModule, height_px: int, width_px: int, graph: Path) -> None:
+    """Write a network of torch as an ONNX file that holds its weights and takes batches of any size.
+
+    Args:
+        module: On the CPU.
+        height_px: Rows of its input.
+        width_px: Columns of its input.
+        graph: The file.
+    """
+    with torch.no_grad():
+        torch.onnx.export(
+            _Traceable(module).eval(),
+            (torch.zeros(2, height_px, width_px, 3, dtype=torch.uint8),),
+            graph,
+            input_names=[ONNX_INPUT],
+            output_names=list(ONNX_OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
 if __name__ == "__main__":
-    translate(Path(sys.argv[1]), Path(sys.argv[2]))
+    translate(Path(sys.argv[1]), Path(sys.argv[2]), cast("Precision", (*sys.argv[3:], "float32")[0]))

@@ -30,6 +30,8 @@ from services.core import alias as aliases
 from services.core.topics import MODELS
 from services.runtime.lifecycle import Health, Shutdown
 from services.serving.agent import ServingAgent
+from services.serving.backend.apart import version_digest
+from services.serving.backend.record import Candidate, Choice, Key, write_choice
 from services.serving.bringup import BringUp
 from services.serving.repository import Placement
 from services.serving.versions import VersionKey, VersionState
@@ -378,13 +380,45 @@ def test_old_copies_leave_the_disk_and_those_in_use_stay(line: Line) -> None:
     for name in ("7", "8"):
         shutil.copytree(versions / "default" / "1", versions / "default" / name)
     derived = line.data / "derived" / "openvino-abc"
-    derived.mkdir(parents=True)
+    used = line.data / "derived" / f"choice-{version_digest(versions / 'default' / '1')}"
+    for folder in (derived, used):
+        folder.mkdir(parents=True)
     long_ago_s = time.time() - 7200
-    for folder in (versions / "default" / "1", versions / "default" / "7", derived):
+    for folder in (versions / "default" / "1", versions / "default" / "7", derived, used):
         os.utime(folder, (long_ago_s, long_ago_s))
     line.turn(4000)
     assert sorted(folder.name for folder in (versions / "default").iterdir()) == ["1", "8"]
     assert not derived.exists()
+    assert used.exists()
+
+
+def test_the_agent_tells_what_serves_a_version_why_and_what_was_measured(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = line.versions / "default" / "1"
+    candidates = (
+        Candidate("torch", "float32", 10.0, 1.0, 0.0),
+        Candidate("tensorrt", "float16", 90.0, 0.5, 0.3, "off"),
+    )
+    key = Key(version_digest(folder), "a processor", {}, "auto", 1, 16)
+    choice = Choice(key, "auto", "torch", "float32", "openvino: is missing", candidates=candidates)
+    write_choice(line.data / "derived", choice, "cpu")
+    line.publish("default", 1)
+    with caplog.at_level("INFO"):
+        line.turn()
+
+    def value(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"sightline_serving_engine{name}", {"model": "default-v1"} | labels)
+
+    served, slow = ({"engine": one.engine, "precision": one.precision} for one in candidates)
+    assert value("", **served) == 1
+    assert value("_images_per_second", **slow) == 90.0
+    assert value("_verdicts_equal_ratio", **slow) == 0.5
+    assert value("_fallbacks_total") == 1
+    assert "default-v1 is served on cpu by torch float32 (openvino: is missing)" in caplog.text
+    line.agent.board.forget(VersionKey("default", 1))
+    assert value("", **served) is None
+    assert value("_images_per_second", **slow) is None
 
 
 def test_run_ends_soon_after_the_stop_is_asked_for_and_leaves_what_is_loaded(line: Line) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import InvalidInputError, ModelFormatError
-from services.serving.backend.choice import CPU_DEFAULT, GPU_DEFAULT, build_engine, resolve_engine
+from services.serving.backend.choice import CPU_DEFAULT, GPU_DEFAULT, MEASURED, build_engine, resolve_engine
 from services.serving.backend.engine import EngineRequest, resolve_precision
 from tests.support.model_versions import write_model_version
 
@@ -27,10 +27,11 @@ def test_auto_takes_the_measured_default_of_the_device() -> None:
     assert resolve_engine("auto", "cpu") == CPU_DEFAULT
     assert resolve_engine("auto", "cuda:1") == GPU_DEFAULT
     assert resolve_engine("openvino", "cpu") == "openvino"
+    assert resolve_engine("measured", "cpu") == MEASURED
 
 
 def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(InvalidInputError, match="auto or one of torch, openvino, got 'tflite'"):
+    with pytest.raises(InvalidInputError, match="measured or one of torch, openvino, onnx, tensorrt, got 'tflite'"):
         resolve_engine("tflite", "cpu")
 
 
@@ -44,7 +45,7 @@ def test_auto_precision_is_the_one_that_keeps_verdicts() -> None:
     assert resolve_precision("bfloat16") == "bfloat16"
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", ["torch", "openvino", "onnx", "measured"])
 def test_a_tampered_version_is_refused_by_the_engine_itself(engine: str, tmp_path: Path) -> None:
     write_model_version(tmp_path / "version", size_px=SIDE_PX)
     weights = tmp_path / "version" / "weights.safetensors"

@@ -1,0 +1,93 @@
+"""Work that takes long or may crash, done in a process of its own; its result is kept on the local disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from services.adapters.modelfolder import CHECKSUMS
+
+_DIGEST: Final = "sha256"
+
+
+def run_apart(module: str, arguments: Sequence[str], timeout_s: float) -> str:
+    """Run one of our modules in a process of its own.
+
+    Args:
+        module: Its name, as ``python -m`` takes it.
+        arguments: Of the command line.
+        timeout_s: After that it is killed.
+
+    Returns:
+        Why it failed; empty where it did not.
+    """
+    # Inside Triton the interpreter is embedded and has no path of its own; the models' one is the first on PATH.
+    python = sys.executable or shutil.which("python3") or "python3"
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            [python, "-m", module, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {timeout_s:.0f} s"
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}"
+    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
+
+
+def version_digest(folder: Path) -> str:
+    """What tells a version from every other: the digest of its list of checksums, weights included."""
+    return hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
+
+
+def derived(cache: Path, name: str, files: Sequence[str], make: Callable[[Path], None]) -> Path:
+    """Make a folder of derived files, or find it whole from before; the time of last use is kept on it.
+
+    Args:
+        cache: Where such folders are kept.
+        name: Of the folder: everything that the content depends on, the version by its digest, by which the agent knows
+            what is in use.
+        files: What ``make`` writes; checked against their digest whenever they are used.
+        make: Writes the files into the folder that it is given.
+
+    Returns:
+        The folder.
+    """
+    kept = cache / name
+    if not _is_intact(kept, files):
+        cache.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{name[:16]}-", dir=cache))
+        try:
+            make(staging)
+            (staging / _DIGEST).write_text(_digest(staging, files))
+            shutil.rmtree(kept, ignore_errors=True)
+            staging.rename(kept)
+        except OSError:
+            # Another process of the same version was first.
+            if not _is_intact(kept, files):
+                raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    os.utime(kept)
+    return kept
+
+
+def _is_intact(kept: Path, files: Sequence[str]) -> bool:
+    try:
+        return (kept / _DIGEST).read_text() == _digest(kept, files)
+    except OSError:
+        return False
+
+
+def _digest(folder: Path, files: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for name in files:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
