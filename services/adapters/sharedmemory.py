@@ -140,12 +140,21 @@ class RegionPool:
         return sum(region.size_bytes for region in self._all)
 
     def _make_room(self, wanted_bytes: int) -> None:
-        """Drop idle regions, all too small, until one more fits."""
-        while self._free and (len(self._all) >= self._max_regions or self._bytes() + wanted_bytes > self._max_bytes):
-            region = self._free.pop(0)
+        """Drop idle regions, all too small: the one that the new one replaces, and more until it fits.
+
+        So there are never more regions than were lent at once, and in time each holds the largest batch. Kept, they
+        would add up to one of every size that a batch ever had.
+        """
+        replaced = False
+        while self._free and (
+            not replaced or len(self._all) >= self._max_regions or self._bytes() + wanted_bytes > self._max_bytes
+        ):
+            region = min(self._free, key=lambda each: each.size_bytes)
+            self._free.remove(region)
             self._all.discard(region)
             self.dropped.append(region.name)
             region.close()
+            replaced = True
 
 
 def is_stale(name: str) -> bool:
