@@ -21,7 +21,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -49,6 +48,8 @@ QUICK_FINE_TUNED_LIMIT = 0.90
 """What 160 parts must reach on cloth: enough to say that there is something to learn."""
 FRAMES_PER_S_LIMIT = 100.0
 REPORT = Path("build/bench/simulation.json")
+
+MODELS = ("raw_pixels", "frozen_embedding", "fine_tuned")
 
 _TEST_SEEDS = 500_000_000  # test parts start here: no training part has such a seed
 _RUN_STRIDE = 1_000_000
@@ -90,6 +91,7 @@ class Separability:
 
     product: str
     recipe: Recipe
+    seeds: list[int]
     raw_pixels: list[float] = field(default_factory=list)
     frozen_embedding: list[float] = field(default_factory=list)
     fine_tuned: list[float] = field(default_factory=list)
@@ -114,79 +116,112 @@ def measure_speed(product: str, frames: int, repeats: int) -> Speed:
     return Speed(product, height, width, statistics.median(wall), statistics.median(processor))
 
 
-@dataclass
-class Evidence:
-    """What three models said of one product's test parts, one entry a seed."""
+@dataclass(frozen=True)
+class Run:
+    """What three models said of one seed's test parts, higher for *defective*."""
 
-    product: str
-    raw_pixels: list[Scores] = field(default_factory=list)
-    frozen_embedding: list[Scores] = field(default_factory=list)
-    fine_tuned: list[Scores] = field(default_factory=list)
-    classes: list[NDArray[np.str_]] = field(default_factory=list)
+    classes: list[str]
+    raw_pixels: list[float]
+    frozen_embedding: list[float]
+    fine_tuned: list[float]
 
-    def summary(self) -> Separability:
-        """Turn scores into areas and intervals."""
-        result = Separability(self.product, RECIPES[self.product])
-        for name in ("raw_pixels", "frozen_embedding", "fine_tuned"):
-            runs: list[Scores] = getattr(self, name)
-            setattr(result, name, [scores.auroc for scores in runs])
-            setattr(result, f"{name}_interval", bootstrap(runs))
-        result.by_class = by_class(self.fine_tuned, self.classes)
-        return result
+    def scores(self, model: str) -> Scores:
+        """One model's scores beside the truth."""
+        labels = np.array([int(bool(name)) for name in self.classes], dtype=np.int64)
+        return Scores(np.array(getattr(self, model)), labels)
 
 
-def collect(evidence: Evidence, plan: Plan, run: int, tick: Callable[[str], None]) -> None:
+Evidence = dict[str, dict[int, Run]]
+"""Runs by product and seed."""
+
+
+def summarise(product: str, runs: dict[int, Run]) -> Separability:
+    """Turn scores into areas and intervals."""
+    result = Separability(product, RECIPES[product], seeds=sorted(runs))
+    for model in MODELS:
+        found = [runs[seed].scores(model) for seed in result.seeds]
+        setattr(result, model, [scores.auroc for scores in found])
+        setattr(result, f"{model}_interval", bootstrap(found))
+    classes = [np.array(runs[seed].classes) for seed in result.seeds]
+    result.by_class = by_class([runs[seed].scores("fine_tuned") for seed in result.seeds], classes)
+    return result
+
+
+def collect(product: str, plan: Plan, seed: int, tick: Callable[[str], None]) -> Run:
     """Fit the three models on one seed's parts and score them on other parts."""
-    product = evidence.product
     recipe = RECIPES[product]
-    say = _prefixed(tick, f"{product}, seed {run}: ")
+    say = _prefixed(tick, f"{product}, seed {seed}: ")
     say("drawing")
-    train = draw_set(product, run * _RUN_STRIDE, plan.train_parts)
-    test = draw_set(product, _TEST_SEEDS + run * _RUN_STRIDE, plan.test_parts)
-    evidence.classes.append(np.array([part.defect_class for part in test]))
+    train = draw_set(product, seed * _RUN_STRIDE, plan.train_parts)
+    test = draw_set(product, _TEST_SEEDS + seed * _RUN_STRIDE, plan.test_parts)
     train_labels, test_labels = labels_of(train), labels_of(test)
     say("raw pixels")
-    evidence.raw_pixels.append(raw_pixel_scores(train, test))
+    raw = raw_pixel_scores(train, test)
     say("looking at the parts")
     train_inputs, test_inputs = to_inputs(train, recipe), to_inputs(test, recipe)
-    model = create_model("efficientnet-lite0", 2, "offline", seed=run).to(memory_format=torch.channels_last)
+    model = create_model("efficientnet-lite0", 2, "offline", seed=seed).to(memory_format=torch.channels_last)
     tuned = Tuned(model)
     views = [tuned.look(train_inputs.flip(axes) if axes else train_inputs) for axes in MIRRORINGS]
     test_seen = tuned.look(test_inputs)
     say("frozen embedding")
     embeddings = tuned.embed(views[0]), tuned.embed(test_seen)
-    evidence.frozen_embedding.append(linear_scores(embeddings[0], train_labels, embeddings[1], test_labels))
-    fine_tune(tuned, views, train_labels, min(recipe.epochs, plan.most_epochs), run, say)
-    evidence.fine_tuned.append(Scores(tuned.log_odds(test_seen), test_labels))
-    latest = (evidence.raw_pixels[-1].auroc, evidence.frozen_embedding[-1].auroc, evidence.fine_tuned[-1].auroc)
-    say("AUROC raw {:.3f}, frozen {:.3f}, fine-tuned {:.3f}".format(*latest))
+    frozen = linear_scores(embeddings[0], train_labels, embeddings[1], test_labels)
+    fine_tune(tuned, views, train_labels, min(recipe.epochs, plan.most_epochs), seed, say)
+    fine = Scores(tuned.log_odds(test_seen), test_labels)
+    say(f"AUROC raw {raw.auroc:.3f}, frozen {frozen.auroc:.3f}, fine-tuned {fine.auroc:.3f}")
+    return Run([part.defect_class for part in test], *(found.values.tolist() for found in (raw, frozen, fine)))
 
 
 def _prefixed(tick: Callable[[str], None], prefix: str) -> Callable[[str], None]:
     return lambda text: tick(prefix + text)
 
 
-def run(plan: Plan, tick: Callable[[str], None], keep: Callable[[list[Speed], list[Separability]], None]) -> None:
-    """Measure speed of every product and separability of the plan's.
+def run(
+    plan: Plan, speeds: list[Speed], evidence: Evidence, tick: Callable[[str], None], keep: Callable[[], None]
+) -> None:
+    """Measure speed of every product and separability of the plan's, whatever of it is not known yet.
 
-    Every product has its first seed before any has its second, and what is known goes to ``keep`` each time, so that a
-    run that is cut short has said something of all.
+    Every product has its first seed before any has its second, and ``keep`` is called after each, so that a run that is
+    cut short has said something of all.
     """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        speeds = []
-        for product in PRODUCTS:
+        for product in PRODUCTS[len(speeds) :]:
             tick(f"drawing {product}")
             frames = max(3, plan.frames // 10) if product == "weld" else plan.frames
             speeds.append(measure_speed(product, frames, plan.repeats))
-        evidence = {product: Evidence(product) for product in plan.products}
         for seed in range(plan.seeds):
-            for found in evidence.values():
-                collect(found, plan, seed, tick)
-                keep(speeds, [known.summary() for known in evidence.values() if known.fine_tuned])
+            for product in plan.products:
+                known = evidence.setdefault(product, {})
+                if seed not in known:
+                    known[seed] = collect(product, plan, seed, tick)
+                    keep()
     finally:
         cv2.setNumThreads(threads)
+
+
+def save_runs(path: Path, plan: Plan, speeds: Sequence[Speed], evidence: Evidence) -> None:
+    """Write what a later run can go on from."""
+    runs = {product: {str(seed): asdict(run) for seed, run in known.items()} for product, known in evidence.items()}
+    text = json.dumps({"parts": _parts(plan), "speed": [asdict(speed) for speed in speeds], "runs": runs})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def load_runs(path: Path, plan: Plan) -> tuple[list[Speed], Evidence]:
+    """Read what an earlier run of as many parts found; nothing when there is none."""
+    saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if saved.get("parts") != _parts(plan):
+        return [], {}
+    evidence = {
+        product: {int(seed): Run(**run) for seed, run in known.items()} for product, known in saved["runs"].items()
+    }
+    return [Speed(**speed) for speed in saved["speed"]], evidence
+
+
+def _parts(plan: Plan) -> list[int]:
+    return [plan.train_parts, plan.test_parts, plan.most_epochs]
 
 
 def verdicts(speeds: Sequence[Speed], separabilities: Sequence[Separability], quick: bool) -> list[str]:
@@ -221,9 +256,10 @@ def show(console: Console, speeds: Sequence[Speed], separabilities: Sequence[Sep
         ratio = f"{speed.frames_per_cpu_s / FRAMES_PER_S_LIMIT:.2f}"
         table.add_row(speed.product, size, f"{speed.frames_per_s:.0f}", f"{speed.frames_per_cpu_s:.0f}", ratio)
     console.print(table)
-    title = f"AUROC on {plan.test_parts} unseen parts, {plan.train_parts} to train, {plan.seeds} seed(s), mean (95 %)"
+    title = f"AUROC on {plan.test_parts} unseen parts, {plan.train_parts} to train, mean over the seeds (95 %)"
     table = Table(title=title)
-    for column in ("product", "linear on raw pixels", "linear on frozen embedding", "fine-tuned", "its hardest defect"):
+    models = ("linear on raw pixels", "linear on frozen embedding", "fine-tuned")
+    for column in ("product", "seeds", *models, "its hardest defect"):
         table.add_column(column, justify="left" if column == "product" else "right")
     for entry in separabilities:
         cells = [
@@ -235,7 +271,7 @@ def show(console: Console, speeds: Sequence[Speed], separabilities: Sequence[Sep
             )
         ]
         hardest = min(entry.by_class, key=entry.by_class.__getitem__)
-        table.add_row(entry.product, *cells, f"{hardest} {entry.by_class[hardest]:.3f}")
+        table.add_row(entry.product, str(len(entry.seeds)), *cells, f"{hardest} {entry.by_class[hardest]:.3f}")
     console.print(table)
 
 
@@ -246,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--products", nargs="+", choices=PRODUCTS, help="products to learn (default: all)")
     parser.add_argument("--seeds", type=int, help="repetitions on other parts")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of the network")
+    parser.add_argument("--resume", action="store_true", help="go on from what the last run with this --out found")
     parser.add_argument("--out", type=Path, default=REPORT, help="where the JSON goes")
     options = parser.parse_args(arguments)
     base = QUICK if options.quick else FULL
@@ -257,22 +294,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     console = Console()
     began = time.perf_counter()
-    figures: tuple[list[Speed], list[Separability]] = ([], [])
+    runs_path = options.out.with_name(f"{options.out.stem}-runs.json")
+    speeds, evidence = load_runs(runs_path, plan) if options.resume else ([], {})
 
-    def keep(speeds: list[Speed], separabilities: list[Separability]) -> None:
-        nonlocal figures
-        figures = (speeds, separabilities)
-        write_report(options.out, plan, options.quick, figures, time.perf_counter() - began)
+    def keep() -> None:
+        save_runs(runs_path, plan, speeds, evidence)
+        write_report(options.out, plan, options.quick, (speeds, summaries(evidence)), time.perf_counter() - began)
 
     with console.status("starting") as status:
         # Where nobody watches a spinner (a log file), each step is a line of its own.
-        run(plan, status.update if console.is_terminal else console.log, keep)
-    show(console, *figures, plan)
-    missed = verdicts(*figures, options.quick)
+        run(plan, speeds, evidence, status.update if console.is_terminal else console.log, keep)
+    keep()
+    separabilities = summaries(evidence)
+    show(console, speeds, separabilities, plan)
+    missed = verdicts(speeds, separabilities, options.quick)
     console.print(f"{time.perf_counter() - began:.0f} s; written to {options.out}")
     for line in missed:
         console.print(f"[red]missed:[/red] {line}")
     return 1 if missed else 0
+
+
+def summaries(evidence: Evidence) -> list[Separability]:
+    """Summarise every product that has a run, in the catalogue's order."""
+    return [summarise(product, evidence[product]) for product in PRODUCTS if evidence.get(product)]
 
 
 def write_report(

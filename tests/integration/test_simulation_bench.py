@@ -21,6 +21,19 @@ def test_a_fine_tuned_network_sees_what_raw_pixels_do_not_show(tmp_path: Path) -
     assert max(cloth["raw_pixels"]) < simulation.LINEAR_LIMIT
     assert min(cloth["fine_tuned"]) > simulation.QUICK_FINE_TUNED_LIMIT
     assert {entry["product"] for entry in figures["speed"]} == set(simulation.PRODUCTS)
+    simulation.main(["--quick", "--resume", "--out", str(report)])
+    resumed = json.loads(report.read_text(encoding="utf-8"))
+    assert resumed["separability"] == figures["separability"]
+    assert resumed["took_s"] < figures["took_s"] / 2, "what was known was not measured again"
+
+
+@pytest.mark.integration
+def test_a_run_of_other_parts_is_not_gone_on_from(tmp_path: Path) -> None:
+    runs = tmp_path / "runs.json"
+    found = {"fabric": {0: simulation.Run(["", "hole"], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0])}}
+    simulation.save_runs(runs, simulation.QUICK, [], found)
+    assert simulation.load_runs(runs, simulation.QUICK) == ([], found)
+    assert simulation.load_runs(runs, simulation.FULL) == ([], {})
 
 
 @pytest.mark.integration
