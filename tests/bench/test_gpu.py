@@ -22,6 +22,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == "skipped: no GPU"
 
 
+@pytest.mark.timeout(900)
 def test_every_engine_is_measured_in_triton_and_one_is_chosen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

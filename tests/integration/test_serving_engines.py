@@ -24,6 +24,8 @@ from tests.support.model_versions import write_model_version
 pytestmark = pytest.mark.integration
 
 SIDE_PX = 32
+#: Engines are measured in processes that step back for others: on a busy machine that takes long.
+LOAD_TIMEOUT_S = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def measured_in_triton(triton: LocalTriton, version: Path, cache: Path, rows: np
     control, client = TritonControl(triton.grpc_url), TritonInferenceClient([triton.grpc_url])
     try:
         started_s = time.monotonic()
-        control.load("default-v1", 300)
+        control.load("default-v1", LOAD_TIMEOUT_S)
         took_s = time.monotonic() - started_s
         scores = client.infer("default-v1", rows, 30).result(30).score
         control.unload("default-v1", 30)
@@ -94,6 +96,7 @@ def measured_in_triton(triton: LocalTriton, version: Path, cache: Path, rows: np
         control.close()
 
 
+@pytest.mark.timeout(900)
 def test_triton_serves_by_the_engine_that_was_measured_fastest(tmp_path: Path) -> None:
     version, cache = tmp_path / "version", tmp_path / "derived"
     manifest = write_model_version(version, size_px=SIDE_PX, parts=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Final
 from services.adapters.modelfolder import CHECKSUMS
 
 _DIGEST: Final = "sha256"
+#: The line of a traceback that names the error; what comes before the error's own name is of no use to people.
+_ERROR: Final = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)\b)")
 
 
 def run_apart(module: str, arguments: Sequence[str], timeout_s: float) -> str:
@@ -38,7 +41,12 @@ def run_apart(module: str, arguments: Sequence[str], timeout_s: float) -> str:
         return f"not done after {timeout_s:.0f} s"
     if done.returncode < 0:
         return f"killed by signal {-done.returncode}"
-    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
+    if not done.returncode:
+        return ""
+    lines = done.stderr.strip().splitlines() or ["no message"]
+    # Some errors say more after the line that tells what they are; others are followed by advice.
+    errors = [line for line in lines if _ERROR.match(line)]
+    return _ERROR.sub(r"\1", (errors or lines)[-1])
 
 
 def version_digest(folder: Path) -> str:

@@ -203,10 +203,12 @@ def _measured(setting: str, request: EngineRequest) -> Choice:
             with tempfile.TemporaryDirectory(prefix="sightline-measure-") as cache:
                 return measure_all(replace(request, cache=Path(cache)), setting)
         key = key_of(request)
-        with only_one(request.cache, key.version):
-            kept = read_choices(request.cache, request.folder, setting, request.device).get(request.device)
-            if kept is not None and kept.key == key and key.device and kept.candidates and not kept.fallback:
-                return kept
+        with only_one(request.cache):
+            # What another GPU of the same name has measured holds for this one too.
+            kind = request.device.partition(":")[0]
+            for kept in read_choices(request.cache, request.folder, setting, kind).values():
+                if kept.key == key and key.device and kept.candidates and not kept.fallback:
+                    return kept
             choice = measure_all(request, setting)
             write_choice(request.cache, choice, request.device)
             return choice

@@ -167,9 +167,9 @@ def read_choices(cache: Path, folder: Path, asked: str, device: str) -> dict[str
 
 
 @contextmanager
-def only_one(cache: Path, version: str) -> Iterator[None]:
-    """Measure in one process at a time: two would disturb each other, and the second finds what the first has kept."""
-    folder = cache / f"choice-{version}"
+def only_one(cache: Path) -> Iterator[None]:
+    """Measure in one process at a time: two would disturb each other, or measure the same."""
+    folder = cache / "measuring"
     folder.mkdir(parents=True, exist_ok=True)
     os.utime(folder)
     with (folder / "lock").open("w") as file:

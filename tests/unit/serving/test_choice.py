@@ -240,6 +240,16 @@ def test_the_second_load_does_not_measure(version: Path, tmp_path: Path, counted
     assert read_choices(tmp_path, version, "measured", "cpu")["cpu"].engine == "onnx"
 
 
+def test_a_second_gpu_of_the_same_name_takes_what_the_first_has_measured(
+    version: Path, tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"cuda:0": "H100", "cuda:1": "H100", "cuda:2": "L4"}
+    monkeypatch.setattr("services.serving.backend.record._device", lambda device: (names[device], {}))
+    took = {name: bring_up(EngineRequest(version, device=name, cache=tmp_path), counted) for name in names}
+    assert took == {"cuda:0": True, "cuda:1": False, "cuda:2": True}
+    assert set(read_choices(tmp_path, version, "measured", "cuda")) == set(names)
+
+
 @pytest.mark.parametrize("change", [{"threads": 2}, {"max_batch_size": 4}, {"precision": "float32"}])
 def test_another_way_to_run_is_measured_anew(
     version: Path, tmp_path: Path, counted: list[str], change: dict[str, object]

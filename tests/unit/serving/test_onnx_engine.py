@@ -129,5 +129,7 @@ def test_onnx_runtime_reports_nothing_to_its_maker(graph: Path, tmp_path: Path) 
 def test_a_process_that_is_killed_or_too_slow_is_told_and_harms_nobody() -> None:
     assert run_apart("timeit", ["-n1", "-r1", "import os; os.kill(os.getpid(), 11)"], 60) == "killed by signal 11"
     assert run_apart("timeit", ["-n1", "-r1", "import time; time.sleep(60)"], 0.5) == "not done after 0 s"
-    assert "no such thing" in run_apart("timeit", ["-n1", "-r1", "raise OSError('no such thing')"], 60)
+    assert run_apart("timeit", ["-n1", "-r1", "raise OSError('no such thing')"], 60) == "OSError: no such thing"
+    named = "from services.core.errors import BusyError; raise BusyError('all\\n\\ntaken')"
+    assert run_apart("timeit", ["-n1", "-r1", named], 60) == "BusyError: all"
     assert run_apart("timeit", ["-n1", "-r1", "pass"], 60) == ""
