@@ -238,5 +238,5 @@ def bootstrap(runs: Sequence[Scores], rounds: int = _BOOTSTRAP_ROUNDS) -> tuple[
         areas.append(((bad_weights @ wins) * good_weights).sum(axis=1))
     chosen = rng.integers(0, len(runs), (rounds, len(runs)))
     means = np.stack(areas)[chosen, np.arange(rounds)[:, None]].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
+    low, high = np.clip(np.quantile(means, (0.025, 0.975)), 0.0, 1.0)  # sums of weights round to a little above 1
     return float(low), float(high)
