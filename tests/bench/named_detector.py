@@ -14,7 +14,8 @@ from services.runtime.lifecycle import main_guard
 
 def _write_names(path: Path) -> None:
     while True:
-        names = {thread.native_id: thread.name for thread in threading.enumerate()}
+        # A thread that is just being started has no id yet.
+        names = {thread.native_id: thread.name for thread in threading.enumerate() if thread.native_id is not None}
         staging = path.with_suffix(".new")
         staging.write_text(json.dumps(names))
         staging.replace(path)
