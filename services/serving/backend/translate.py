@@ -5,19 +5,20 @@ The ending of the graph's name says for whom: OpenVINO or ONNX Runtime.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
+with contextlib.suppress(ImportError):
+    # Before torch, where both are: each brings its own threads. A line may have ONNX Runtime instead.
+    import openvino
 import torch
 from torch import Tensor, nn
 
 from services.adapters.modelfolder import read_weights, verify_version
 from services.core.models.serving import Precision, ServingModule, load_serving_module
-
-if TYPE_CHECKING:
-    import openvino
 
 ONNX_INPUT: Final = "IMAGE"
 ONNX_OUTPUTS: Final = ("SCORE", "PROBABILITIES", "EMBEDDING")
@@ -54,8 +55,6 @@ def translate(folder: Path, graph: Path, precision: Precision = "float32") -> No
     if graph.suffix == ".onnx":
         export(module, height_px, width_px, graph)
         return
-    import openvino  # noqa: PLC0415 - a line may have the one without the other
-
     openvino.save_model(convert(module, height_px, width_px), graph, compress_to_fp16=False)
 
 
@@ -70,8 +69,6 @@ def convert(module: ServingModule, height_px: int, width_px: int) -> openvino.Mo
     Returns:
         Takes ``uint8``, shape ``(B, height_px, width_px, 3)``; gives scores, probabilities and embeddings.
     """
-    import openvino  # noqa: PLC0415
-
     with torch.no_grad(), warnings.catch_warnings():
         # The input's size is a constant of the version, so what depends on it may be one too.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
