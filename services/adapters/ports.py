@@ -280,6 +280,78 @@ class InferenceClient(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ExplanationRequest:
+    """What an explaining model is asked, beside the image.
+
+    Attributes:
+        method: One of ``services.core.explain.attribution.METHODS``.
+        target: Class whose probability is explained; -1 stands for the anomaly score.
+        seed: Of the masks, in 0..2**63 - 1.
+        max_passes: Most forward passes.
+        budget_ms: Most milliseconds; 0 sets no limit.
+        min_stability: Stop as soon as the map is this stable; 0 spends all passes.
+        steps: Whether maps on the way are sent too.
+        evidence: Whether further passes are spent on how well the map explains (deletion, insertion).
+    """
+
+    method: str
+    target: int = -1
+    seed: int = 0
+    max_passes: int = 1000
+    budget_ms: int = 0
+    min_stability: float = 0.0
+    steps: bool = False
+    evidence: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplanationStep:
+    """A map, finished or on its way. NaN is not measured."""
+
+    map: NDArray[np.float32]
+    """Over the model's input, shape ``(h, w)`` of any resolution; NaN is undefined."""
+    probability: float
+    passes: int
+    stability: float
+    deletion_auc: float
+    insertion_auc: float
+    random_auc: float
+    seconds: float
+    final: bool
+    partial: bool
+
+
+class ExplanationClient(Protocol):
+    """Asks explaining models on one or several Tritons. Thread-safe."""
+
+    def explain(
+        self, model_name: str, image: NDArray[np.uint8], request: ExplanationRequest, timeout_s: float
+    ) -> Iterator[ExplanationStep]:
+        """Explain one prepared image; closing the iterator cancels the work.
+
+        Args:
+            model_name: As ``services.core.types.triton_explainer_name`` gives it.
+            image: ``uint8``, shape ``(H, W, 3)``, RGB, one tile prepared to the model's input size.
+            request: Method and budget.
+            timeout_s: Deadline of the call.
+
+        Raises:
+            UnavailableError: No Triton answers, or in time.
+            NotFoundError: The model is not loaded.
+            ExplanationError: The method cannot explain this, with the reason's token.
+        """
+        ...
+
+    def is_loaded(self, model_name: str) -> bool:
+        """Tell whether a reachable Triton has the model ready."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what is in flight and let go; idempotent."""
+        ...
+
+
 class ModelControl(Protocol):
     """Loads and unloads models on one Triton. Only the serving agent beside it may."""
 

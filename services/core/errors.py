@@ -118,6 +118,21 @@ class BusyError(SightlineError):
     reason = "busy"
 
 
+class ExplanationError(SightlineError):
+    """What a model says of an image cannot be explained by this method.
+
+    Args:
+        message: The rule and the value received.
+        reason: Short stable token, for example ``no_conv_layers``.
+    """
+
+    reason = "explanation_failed"
+
+    def __init__(self, message: str, reason: str = "explanation_failed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class DeadlineError(SightlineError):
     """The caller's own deadline passed before there was an answer."""
 

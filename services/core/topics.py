@@ -5,10 +5,11 @@ from __future__ import annotations
 FRAMES = "sightline.frames.v1"
 VERDICTS = "sightline.verdicts.v1"
 CASES = "sightline.cases.v1"
+EXPLAINED = "sightline.explained.v1"
 MODELS = "sightline.models.v1"
 
 #: Every topic this release reads or writes.
-ALL = (FRAMES, VERDICTS, CASES, MODELS)
+ALL = (FRAMES, VERDICTS, CASES, EXPLAINED, MODELS)
 
 #: Topics whose records replace each other by key.
 COMPACTED = frozenset({MODELS})

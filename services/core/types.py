@@ -7,6 +7,7 @@ name. Images at this level are encoded bytes; decoded ones are ``uint8`` arrays 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -181,6 +182,67 @@ class Case:
     image_ref: ImageRef | None = None
 
 
+class ExplanationStatus(enum.Enum):
+    """How an explanation ended."""
+
+    DONE = "done"
+    PARTIAL = "partial"
+    """The time budget ended first; the map is what there was by then."""
+    FAILED = "failed"
+    """There is no map."""
+
+
+class Grade(enum.Enum):
+    """How far a map may be trusted; given in ``services.core.explain.grade`` and nowhere else."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Where one method sees the reason of a verdict. NaN is not measured."""
+
+    method: str
+    status: ExplanationStatus
+    map: NDArray[np.float16]
+    """Over the whole source image, shape ``(h, w)``; higher speaks more for the target, NaN is undefined; ``(0, 0)``
+    where there is no map."""
+    reason: str = ""
+    """Short stable token of why there is no map."""
+    detail: str = ""
+    target_class: str = ""
+    """Empty stands for the anomaly score."""
+    probability: float = math.nan
+    scale_low: float = 0.0
+    scale_high: float = 0.0
+    """Where colour begins and ends, calibrated on good parts; not above ``scale_low`` means not calibrated."""
+    grade: Grade | None = None
+    trust: float = 0.0
+    """Chance that the hottest point of a map with this evidence lies on the defect; 0 = not estimated."""
+    deletion_auc: float = math.nan
+    insertion_auc: float = math.nan
+    random_auc: float = math.nan
+    stability: float = math.nan
+    coverage: float = 0.0
+    passes: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedCase:
+    """A case with its explanations, the one that is shown first in front."""
+
+    case: Case
+    explanations: tuple[Explanation, ...]
+    explained_at_ns: int
+    agreement: float = math.nan
+    """Dice of the hottest tenths of the first two maps; NaN with fewer than two."""
+
+
 class AliasAction(enum.Enum):
     """What last changed an alias."""
 
@@ -219,3 +281,8 @@ class AliasState:
 def triton_model_name(alias: str, version: int) -> str:
     """Name the Triton model that serves a version: each version is a model of its own."""
     return f"{alias}-v{version}"
+
+
+def triton_explainer_name(alias: str, version: int) -> str:
+    """Name the Triton model that explains a version, beside the one that serves it."""
+    return f"explain-{triton_model_name(alias, version)}"

@@ -29,6 +29,21 @@ class CaseKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CASE_KIND_REVIEW: _ClassVar[CaseKind]
     CASE_KIND_AUDIT: _ClassVar[CaseKind]
 
+class ExplanationStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXPLANATION_STATUS_UNSPECIFIED: _ClassVar[ExplanationStatus]
+    EXPLANATION_STATUS_DONE: _ClassVar[ExplanationStatus]
+    EXPLANATION_STATUS_PARTIAL: _ClassVar[ExplanationStatus]
+    EXPLANATION_STATUS_FAILED: _ClassVar[ExplanationStatus]
+
+class ExplanationGrade(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXPLANATION_GRADE_UNSPECIFIED: _ClassVar[ExplanationGrade]
+    EXPLANATION_GRADE_A: _ClassVar[ExplanationGrade]
+    EXPLANATION_GRADE_B: _ClassVar[ExplanationGrade]
+    EXPLANATION_GRADE_C: _ClassVar[ExplanationGrade]
+    EXPLANATION_GRADE_D: _ClassVar[ExplanationGrade]
+
 class AliasAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ALIAS_ACTION_UNSPECIFIED: _ClassVar[AliasAction]
@@ -50,6 +65,15 @@ CASE_KIND_UNSPECIFIED: CaseKind
 CASE_KIND_FAIL: CaseKind
 CASE_KIND_REVIEW: CaseKind
 CASE_KIND_AUDIT: CaseKind
+EXPLANATION_STATUS_UNSPECIFIED: ExplanationStatus
+EXPLANATION_STATUS_DONE: ExplanationStatus
+EXPLANATION_STATUS_PARTIAL: ExplanationStatus
+EXPLANATION_STATUS_FAILED: ExplanationStatus
+EXPLANATION_GRADE_UNSPECIFIED: ExplanationGrade
+EXPLANATION_GRADE_A: ExplanationGrade
+EXPLANATION_GRADE_B: ExplanationGrade
+EXPLANATION_GRADE_C: ExplanationGrade
+EXPLANATION_GRADE_D: ExplanationGrade
 ALIAS_ACTION_UNSPECIFIED: AliasAction
 ALIAS_ACTION_ADD: AliasAction
 ALIAS_ACTION_PROMOTE: AliasAction
@@ -196,6 +220,64 @@ class Case(_message.Message):
     image_ref: ImageRef
     embedding_f16: bytes
     def __init__(self, case_id: _Optional[str] = ..., kind: _Optional[_Union[CaseKind, str]] = ..., inspection: _Optional[_Union[Inspection, _Mapping]] = ..., sampling_probability: _Optional[float] = ..., image: _Optional[bytes] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., embedding_f16: _Optional[bytes] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("method", "status", "reason", "detail", "target_class", "probability", "map_height", "map_width", "map_f16", "scale_low", "scale_high", "grade", "trust", "deletion_auc", "insertion_auc", "random_auc", "stability", "coverage", "passes", "seconds", "seed")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    TARGET_CLASS_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    MAP_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAP_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    MAP_F16_FIELD_NUMBER: _ClassVar[int]
+    SCALE_LOW_FIELD_NUMBER: _ClassVar[int]
+    SCALE_HIGH_FIELD_NUMBER: _ClassVar[int]
+    GRADE_FIELD_NUMBER: _ClassVar[int]
+    TRUST_FIELD_NUMBER: _ClassVar[int]
+    DELETION_AUC_FIELD_NUMBER: _ClassVar[int]
+    INSERTION_AUC_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_AUC_FIELD_NUMBER: _ClassVar[int]
+    STABILITY_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    status: ExplanationStatus
+    reason: str
+    detail: str
+    target_class: str
+    probability: float
+    map_height: int
+    map_width: int
+    map_f16: bytes
+    scale_low: float
+    scale_high: float
+    grade: ExplanationGrade
+    trust: float
+    deletion_auc: float
+    insertion_auc: float
+    random_auc: float
+    stability: float
+    coverage: float
+    passes: int
+    seconds: float
+    seed: int
+    def __init__(self, method: _Optional[str] = ..., status: _Optional[_Union[ExplanationStatus, str]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., target_class: _Optional[str] = ..., probability: _Optional[float] = ..., map_height: _Optional[int] = ..., map_width: _Optional[int] = ..., map_f16: _Optional[bytes] = ..., scale_low: _Optional[float] = ..., scale_high: _Optional[float] = ..., grade: _Optional[_Union[ExplanationGrade, str]] = ..., trust: _Optional[float] = ..., deletion_auc: _Optional[float] = ..., insertion_auc: _Optional[float] = ..., random_auc: _Optional[float] = ..., stability: _Optional[float] = ..., coverage: _Optional[float] = ..., passes: _Optional[int] = ..., seconds: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class ExplainedCase(_message.Message):
+    __slots__ = ("case", "explanations", "agreement", "explained_at_ns")
+    CASE_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    case: Case
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    agreement: float
+    explained_at_ns: int
+    def __init__(self, case: _Optional[_Union[Case, _Mapping]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., agreement: _Optional[float] = ..., explained_at_ns: _Optional[int] = ...) -> None: ...
 
 class AliasState(_message.Message):
     __slots__ = ("alias", "revision", "live_version", "previous_version", "shadow_version", "candidate_versions", "action", "actor", "at_ns", "note")

@@ -1,0 +1,1 @@
+"""Repeats the papers' tables: commands that train, explain or rank on a folder of images and report with intervals."""
