@@ -273,6 +273,15 @@ def encode_case(case: Case) -> bytes:
     Raises:
         InvalidInputError: If none or both are set, or the embedding has another shape.
     """
+    return case_to_message(case).SerializeToString()
+
+
+def case_to_message(case: Case) -> events_pb2.Case:
+    """The protobuf form of a case, for events that carry it.
+
+    Raises:
+        InvalidInputError: If none or both places of the image are set, or the embedding has more than one dimension.
+    """
     if case.embedding.ndim != 1:
         raise InvalidInputError(f"embedding must have shape (D,), got {case.embedding.shape}")
     message = events_pb2.Case(
@@ -283,7 +292,7 @@ def encode_case(case: Case) -> bytes:
         embedding_f16=case.embedding.astype("<f2", copy=False).tobytes(),
     )
     _set_picture(message, case.image, case.image_ref)
-    return message.SerializeToString()
+    return message
 
 
 def decode_case(data: bytes) -> Case:
@@ -296,6 +305,15 @@ def decode_case(data: bytes) -> Case:
         EventDecodeError: If the bytes are not a case or a field breaks its rule.
     """
     return _strictly("Case", lambda: _case(_parse(events_pb2.Case, data)))
+
+
+def case_from_message(message: events_pb2.Case) -> Case:
+    """Validate a case that came inside another message.
+
+    Raises:
+        EventDecodeError: If a field breaks its rule.
+    """
+    return _strictly("Case", lambda: _case(message))
 
 
 def _case(message: events_pb2.Case) -> Case:
