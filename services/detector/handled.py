@@ -1,47 +1,14 @@
-"""Frame ids that were handled already, so that a frame sent twice is said once; and the alarm on dead letters."""
+"""The alarm on dead letters."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from services.adapters.ports import TopicPartition
 from services.runtime import metrics
 from services.runtime.logging import get_logger
 
 LOG = get_logger(__name__)
-
-
-class HandledIds:
-    """The last ids of each partition.
-
-    A frame's copies have one key and so one partition; a bounded memory is enough, because a copy from further back is
-    recognised by its ids downstream.
-
-    Args:
-        size: How many ids are remembered for each partition; 0 remembers none.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._ids: dict[TopicPartition, dict[str, None]] = {}
-
-    def add(self, partition: TopicPartition, frame_id: str) -> bool:
-        """Remember an id; tells whether it is new."""
-        known = self._ids.setdefault(partition, {})
-        if frame_id in known:
-            return False
-        if self._size:
-            known[frame_id] = None
-            if len(known) > self._size:
-                # A dict keeps the order of insertion, so this is the oldest.
-                del known[next(iter(known))]
-        return True
-
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """Drop what is known of partitions that are no longer ours: what comes again is to be said again."""
-        for partition in partitions:
-            self._ids.pop(partition, None)
 
 
 class DeadLetterAlarm:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from services.adapters import codec
-from services.adapters.ports import InferenceResult, Record
+from services.adapters.ports import InferenceResult
 from services.core import topics
 from services.core.decision import decide
 from services.core.errors import SightlineError
@@ -150,34 +149,6 @@ def case_output(
         image_ref=ref,
     )
     return Output(topics.CASES, inspection.camera_id.encode(), codec.encode_case(case), job.trace_headers)
-
-
-def dead_letter_output(record: Record, error: SightlineError) -> Output:
-    """The record of what could not be used: its own bytes and headers, with the reason and where it came from."""
-    return Output(
-        topics.dead_letter(record.topic),
-        record.key,
-        record.value,
-        (
-            *record.headers,
-            ("reason", error.reason.encode()),
-            ("detail", str(error)[:_DETAIL_CHARACTERS].encode("utf-8", "replace")),
-            ("origin_topic", record.topic.encode()),
-            ("origin_partition", str(record.partition).encode()),
-            ("origin_offset", str(record.offset).encode()),
-        ),
-    )
-
-
-def size_bytes(outputs: Sequence[Output]) -> int:
-    """Bytes of the largest record among outputs, key and headers included."""
-    return max(
-        (
-            len(item.key) + len(item.value) + sum(len(name) + len(value) for name, value in item.headers)
-            for item in outputs
-        ),
-        default=0,
-    )
 
 
 def _half(embedding: np.ndarray) -> np.ndarray:

@@ -43,16 +43,18 @@ from services.detector import outputs, traces
 from services.detector.asking import ask
 from services.detector.batcher import Batch, Batcher
 from services.detector.deployments import Deployments
-from services.detector.handled import DeadLetterAlarm, HandledIds
+from services.detector.handled import DeadLetterAlarm
 from services.detector.job import Answer, Job
 from services.detector.measures import Measures
 from services.detector.preparation import Preparer
 from services.detector.settings import DetectorSettings
 from services.runtime import metrics
 from services.runtime.dependency import Dependency
+from services.runtime.handled import HandledIds
 from services.runtime.lifecycle import Health
 from services.runtime.logging import get_logger
 from services.runtime.outbox import Entry, Outbox
+from services.runtime.outputs import dead_letter_output, size_bytes
 
 LOG = get_logger(__name__)
 
@@ -431,7 +433,7 @@ class DetectorPipeline:
         said = [outputs.verdict_output(inspection, job)]
         if kind is not None:
             case = outputs.case_output(job, inspection, kind, self._settings.audit_share, embedding)
-            too_large = outputs.size_bytes((case,)) > self._settings.limits.inline_limit_bytes
+            too_large = size_bytes((case,)) > self._settings.limits.inline_limit_bytes
             if too_large and job.frame.image and job.case_ref is None:
                 job.pending_case = (inspection, kind, embedding)
                 self._preparer.put_case_image(job)
@@ -465,7 +467,7 @@ class DetectorPipeline:
             extra={"reason": error.reason, "frame_id": job.frame.frame_id, "camera": job.frame.camera_id},
         )
         self._count_dead_letter(error)
-        job.dead_letter = outputs.dead_letter_output(job.record, error)
+        job.dead_letter = dead_letter_output(job.record, error)
         self._finish(job, outputs.unreadable(job, error, time.time_ns()), CaseKind.REVIEW, None)
 
     def _reject(self, record: Record, entry: Entry, error: SightlineError) -> None:
@@ -475,7 +477,7 @@ class DetectorPipeline:
             extra={"reason": error.reason, "partition": record.partition, "offset": record.offset},
         )
         self._count_dead_letter(error)
-        self._outbox.complete(entry, (outputs.dead_letter_output(record, error),))
+        self._outbox.complete(entry, (dead_letter_output(record, error),))
 
     def _count_dead_letter(self, error: SightlineError) -> None:
         metrics.DETECTOR_DEAD_LETTERS.labels(error.reason).inc()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import queue
 import threading
 import time
@@ -13,12 +11,11 @@ import cv2
 
 from services.adapters.ports import ObjectStore
 from services.core.errors import ImageError, SightlineError
-from services.core.imaging import ImageLimits, decode, probe
+from services.core.imaging import ImageLimits, decode
 from services.core.preprocessing import prepare
-from services.core.types import Frame, ImageRef
+from services.core.types import ImageRef
 from services.detector.job import Job
-
-_SUFFIX = {"jpeg": "jpg", "tiff": "tif"}
+from services.runtime.images import case_image_key, fetch_image, image_suffix
 
 
 class Preparer:
@@ -100,42 +97,16 @@ class Preparer:
         job.decode_ms = (time.perf_counter() - started_s) * 1e3
 
     def _fetch(self, job: Job) -> bytes:
-        ref = job.frame.image_ref
-        if ref is None:
-            raise ImageError("a frame must have an image or a reference to one, got none")
-        if ref.bucket != self._store.bucket:
-            raise ImageError(f"an image must lie in the bucket {self._store.bucket}, got {ref.bucket}")
         started_s = time.perf_counter()
-        data = self._store.get(ref.key, max_bytes=self._limits.max_bytes)
+        data = fetch_image(self._store, job.frame.image_ref, max_bytes=self._limits.max_bytes)
         job.fetch_ms = (time.perf_counter() - started_s) * 1e3
-        if hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise ImageError(f"an image must have its reference's digest {ref.sha256}, got other bytes at {ref.key}")
         return data
 
     def _put_case_image(self, job: Job) -> None:
         image = job.frame.image
         if image is None:
             raise ValueError(f"only an inline image is put into the store, got {job.frame.frame_id} without one")
-        key = case_image_key(job.frame, _suffix(image), job.taken_at_ns)
+        frame = job.frame
+        key = case_image_key(frame.line_id, frame.camera_id, frame.frame_id, image_suffix(image), job.taken_at_ns)
         ref = self._store.put(key, image)
         job.case_ref = ImageRef(ref.bucket, ref.key, ref.size_bytes, ref.sha256)
-
-
-def case_image_key(frame: Frame, suffix: str, now_ns: int) -> str:
-    """Where a case's image goes: by hour of the upload, so that expiry deletes whole hours and nothing is born expired.
-
-    Args:
-        frame: The frame.
-        suffix: Of the image's format, without a dot.
-        now_ns: When it is uploaded, nanoseconds since the epoch.
-    """
-    at = datetime.datetime.fromtimestamp(now_ns / 1e9, tz=datetime.UTC)
-    return f"cases/{frame.line_id}/{frame.camera_id}/{at:%Y%m%d}/{at:%H}/{frame.frame_id}.{suffix}"
-
-
-def _suffix(image: bytes) -> str:
-    try:
-        name = probe(image).format.lower()
-    except SightlineError:
-        return "bin"
-    return _SUFFIX.get(name, name)

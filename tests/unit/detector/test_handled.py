@@ -1,4 +1,4 @@
-"""What was handled already, and the alarm on dead letters."""
+"""The alarm on dead letters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import logging
 
 import pytest
 
-from services.adapters.ports import TopicPartition
-from services.detector.handled import DeadLetterAlarm, HandledIds
+from services.detector.handled import DeadLetterAlarm
 from services.runtime import metrics
-
-ONE, TWO = TopicPartition("frames", 0), TopicPartition("frames", 1)
 
 
 class Clock:
@@ -18,29 +15,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
-
-
-def test_an_id_is_new_once_per_partition() -> None:
-    handled = HandledIds(10)
-    assert handled.add(ONE, "a")
-    assert not handled.add(ONE, "a")
-    assert handled.add(TWO, "a")
-
-
-def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
-    handled = HandledIds(2)
-    for frame_id in "abc":
-        handled.add(ONE, frame_id)
-    assert not handled.add(ONE, "c")
-    assert not handled.add(ONE, "b")
-    assert handled.add(ONE, "a")
-
-
-def test_a_partition_that_comes_back_begins_anew() -> None:
-    handled = HandledIds(10)
-    handled.add(ONE, "a")
-    handled.forget([ONE])
-    assert handled.add(ONE, "a")
 
 
 def test_too_many_dead_letters_within_the_window_raise_the_alarm_until_it_has_passed(

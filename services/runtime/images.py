@@ -1,0 +1,59 @@
+"""Images of frames and cases: fetched by reference and checked, or put where their expiry finds them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+
+from services.adapters.ports import ObjectStore
+from services.core.errors import ImageError, SightlineError
+from services.core.imaging import probe
+from services.core.types import ImageRef
+
+_SUFFIX = {"jpeg": "jpg", "tiff": "tif"}
+
+
+def fetch_image(store: ObjectStore, ref: ImageRef | None, *, max_bytes: int) -> bytes:
+    """Read an image from where its reference says.
+
+    Args:
+        store: Its bucket must be the reference's.
+        ref: Where it lies.
+        max_bytes: Largest encoded image that is read.
+
+    Raises:
+        ImageError: When there is no reference, it points into another bucket, or other bytes lie there.
+        NotFoundError: When nothing lies there.
+        UnavailableError: When the store does not answer.
+    """
+    if ref is None:
+        raise ImageError("a frame must have an image or a reference to one, got none")
+    if ref.bucket != store.bucket:
+        raise ImageError(f"an image must lie in the bucket {store.bucket}, got {ref.bucket}")
+    data = store.get(ref.key, max_bytes=max_bytes)
+    if hashlib.sha256(data).hexdigest() != ref.sha256:
+        raise ImageError(f"an image must have its reference's digest {ref.sha256}, got other bytes at {ref.key}")
+    return data
+
+
+def case_image_key(line_id: str, camera_id: str, frame_id: str, suffix: str, now_ns: int) -> str:
+    """Where a case's image goes: by hour of the upload, so that expiry deletes whole hours and nothing is born expired.
+
+    Args:
+        line_id: The frame's line.
+        camera_id: Its camera.
+        frame_id: The frame.
+        suffix: Of the image's format, without a dot.
+        now_ns: When it is uploaded, nanoseconds since the epoch.
+    """
+    at = datetime.datetime.fromtimestamp(now_ns / 1e9, tz=datetime.UTC)
+    return f"cases/{line_id}/{camera_id}/{at:%Y%m%d}/{at:%H}/{frame_id}.{suffix}"
+
+
+def image_suffix(image: bytes) -> str:
+    """Suffix of an encoded image's file, without a dot; ``bin`` for what is no image."""
+    try:
+        name = probe(image).format.lower()
+    except SightlineError:
+        return "bin"
+    return _SUFFIX.get(name, name)
