@@ -322,12 +322,33 @@ class ExplanationStep:
     partial: bool
 
 
+class ExplanationSteps(Protocol):
+    """The maps of one explanation as they come, the last one final. One thread reads; any may close."""
+
+    def __iter__(self) -> Iterator[ExplanationStep]:
+        """Itself."""
+        ...
+
+    def __next__(self) -> ExplanationStep:
+        """The next map.
+
+        Raises:
+            StopIteration: After the final one, and once it is closed.
+            SightlineError: See :meth:`ExplanationClient.explain`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Cancel the work, if it is not done; idempotent."""
+        ...
+
+
 class ExplanationClient(Protocol):
     """Asks explaining models on one or several Tritons. Thread-safe."""
 
     def explain(
         self, model_name: str, image: NDArray[np.uint8], request: ExplanationRequest, timeout_s: float
-    ) -> Iterator[ExplanationStep]:
+    ) -> ExplanationSteps:
         """Explain one prepared image; closing the iterator cancels the work.
 
         Args:
@@ -337,7 +358,8 @@ class ExplanationClient(Protocol):
             timeout_s: Deadline of the call.
 
         Raises:
-            UnavailableError: No Triton answers, or in time.
+            InvalidInputError: The image is no prepared image; here, all else when the first map is asked for.
+            UnavailableError: No Triton answers, or in time, or each has as much to do as it takes.
             NotFoundError: The model is not loaded.
             ExplanationError: The method cannot explain this, with the reason's token.
         """
