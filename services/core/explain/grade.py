@@ -1,0 +1,198 @@
+"""How far a map may be trusted, as a letter that is shown beside it.
+
+The letter stands for *trust*: the estimated chance that the hottest point of a map with this evidence lies on the
+defect.
+
+=====  =============  ==================================================================================
+Grade  Trust          Read it as
+=====  =============  ==================================================================================
+A      0.75 and up    The model looks there, and there the defect is.
+B      0.50 to 0.75   Look there first.
+C      0.25 to 0.50   A hint; look at the whole part.
+D      below 0.25     Do not go by this map.
+=====  =============  ==================================================================================
+
+Trust is a logistic sum over the evidence, each piece of which can only help as it gets better:
+
+- *deletion*: how far the answer falls below that of the misplaced map when the hottest pixels are hidden;
+- *insertion*: how far it rises above it when only they are shown;
+- *stability*: whether two halves of the masks give the same map;
+- *coverage*: how much of the map is defined at all;
+- *agreement*: whether a second method points to the same place;
+- *probability*: how sure the model is of a defect.
+
+A piece that was not measured (NaN) counts as :attr:`Coefficients.reference` says, a value that speaks neither for the
+map nor much against it; with no evidence but the probability there is nothing to estimate, so trust is 0 and the grade
+D. And a map must show that the model follows it: without a measured deletion or insertion, or where neither beats the
+misplaced map, the grade is at best B.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.core.errors import InvalidInputError
+from services.core.types import Grade
+
+#: Pieces of evidence, in the order of coefficients.
+PIECES: Final = ("deletion", "insertion", "stability", "coverage", "agreement", "probability")
+
+_LEAST_TRUST: Final = ((0.75, Grade.A), (0.5, Grade.B), (0.25, Grade.C))
+_BEST_UNPROVEN: Final = math.nextafter(0.75, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a map; NaN is not measured.
+
+    Attributes:
+        probability: Of the target, for the image as it is.
+        deletion_auc: See :class:`services.core.explain.faithfulness.Faithfulness`.
+        insertion_auc: As there.
+        random_auc: As there.
+        stability: See :class:`services.core.explain.attribution.Attribution`.
+        coverage: As there.
+        agreement: With a second method, see :func:`services.core.explain.faithfulness.agreement`.
+    """
+
+    probability: float = math.nan
+    deletion_auc: float = math.nan
+    insertion_auc: float = math.nan
+    random_auc: float = math.nan
+    stability: float = math.nan
+    coverage: float = math.nan
+    agreement: float = math.nan
+
+    def pieces(self) -> NDArray[np.float64]:
+        """The evidence in the order of :data:`PIECES`, each higher where better, NaN where not measured."""
+        return np.array(
+            [
+                self.random_auc - self.deletion_auc,
+                self.insertion_auc - self.random_auc,
+                self.stability,
+                self.coverage,
+                self.agreement,
+                self.probability,
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """How much each piece counts.
+
+    Attributes:
+        bias: Log odds where every piece has its reference value.
+        weights: Log odds for one unit of each piece, ``>= 0``, in the order of :data:`PIECES`.
+        reference: What a piece that was not measured counts as.
+    """
+
+    bias: float
+    weights: tuple[float, ...]
+    reference: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(PIECES) or len(self.reference) != len(PIECES):
+            raise InvalidInputError(f"there must be {len(PIECES)} weights and references, got {self}")
+        if min(self.weights) < 0:
+            raise InvalidInputError(f"weights must not be negative (better evidence never harms), got {self.weights}")
+
+
+#: References are what a map without any merit would reach, or, for stability, an ordinary one.
+_REFERENCE: Final = (0.0, 0.0, 0.8, 1.0, 0.1, 0.8)
+
+COEFFICIENTS: Final = Coefficients(bias=-0.8, weights=(6.0, 6.0, 2.0, 3.0, 2.0, 0.5), reference=_REFERENCE)
+
+
+def estimate_trust(evidence: Evidence, coefficients: Coefficients = COEFFICIENTS) -> float:
+    """Estimate the chance that the hottest point lies on the defect.
+
+    Args:
+        evidence: What is known.
+        coefficients: How much each piece counts.
+
+    Returns:
+        In ``[0, 1]``; 0 where nothing but the probability is known.
+    """
+    pieces = evidence.pieces()
+    if not np.isfinite(pieces[: PIECES.index("probability")]).any():
+        return 0.0
+    return float(
+        _sigmoid(coefficients.bias + _offsets(pieces, coefficients.reference) @ np.array(coefficients.weights))
+    )
+
+
+def grade(evidence: Evidence, coefficients: Coefficients = COEFFICIENTS) -> tuple[Grade, float]:
+    """Grade a map.
+
+    Args:
+        evidence: What is known of it.
+        coefficients: How much each piece counts.
+
+    Returns:
+        The grade and the trust that it stands for, in ``[0, 1]``.
+    """
+    trust = estimate_trust(evidence, coefficients)
+    deletion, insertion = evidence.pieces()[:2]
+    if not (deletion > 0 or insertion > 0):
+        trust = min(trust, _BEST_UNPROVEN)
+    for least, letter in _LEAST_TRUST:
+        if trust >= least:
+            return letter, trust
+    return Grade.D, trust
+
+
+def fit_coefficients(
+    evidence: Sequence[Evidence],
+    hits: Sequence[bool],
+    *,
+    reference: tuple[float, ...] = _REFERENCE,
+    penalty: float = 0.01,
+    iterations: int = 5000,
+) -> Coefficients:
+    """Fit the coefficients to maps whose hottest point is known to lie on the defect or not.
+
+    Logistic regression with weights that cannot be negative, by projected gradient descent.
+
+    Args:
+        evidence: Of the maps.
+        hits: Whether each map's hottest point lies on the defect.
+        reference: What a piece that was not measured counts as.
+        penalty: Of the squared weights, on pieces scaled to unit spread; keeps them finite where hits separate.
+        iterations: Steps of the descent.
+
+    Returns:
+        The coefficients.
+
+    Raises:
+        InvalidInputError: If there is not at least one hit and one miss.
+    """
+    truth = np.asarray(hits, dtype=np.float64)
+    if len(evidence) != len(truth) or truth.min(initial=1.0) == truth.max(initial=0.0):
+        raise InvalidInputError(f"a fit needs hits and misses, got {len(evidence)} maps with {int(truth.sum())} hits")
+    offsets = np.stack([_offsets(one.pieces(), reference) for one in evidence])
+    spread = offsets.std(axis=0)
+    spread[spread < 1e-9] = np.inf
+    scaled = offsets / spread
+    weights, bias = np.zeros(len(PIECES)), 0.0
+    # The curvature of a logistic loss is at most a quarter of the data's: this step never overshoots.
+    step = 1.0 / (0.25 * (1.0 + float((scaled**2).sum(axis=1).mean())) + penalty)
+    for _ in range(iterations):
+        error = _sigmoid(bias + scaled @ weights) - truth
+        bias -= step * float(error.mean())
+        weights = np.maximum(0.0, weights - step * (scaled.T @ error / len(truth) + penalty * weights))
+    return Coefficients(float(bias), tuple(float(weight) for weight in weights / spread), reference)
+
+
+def _offsets(pieces: NDArray[np.float64], reference: tuple[float, ...]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(pieces), pieces - np.array(reference), 0.0)
+
+
+def _sigmoid(log_odds: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(log_odds, -500, 500))))
