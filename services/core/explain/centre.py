@@ -23,10 +23,10 @@ class Centre:
     def explain(
         self,
         image: NDArray[np.uint8],
-        target: int,
-        predict: Predict,
+        target: int,  # noqa: ARG002
+        predict: Predict,  # noqa: ARG002
         *,
-        seed: int,
+        seed: int,  # noqa: ARG002
         budget: Budget,  # noqa: ARG002
     ) -> Iterator[Attribution]:
         """See :class:`services.core.explain.attribution.Explainer`; the model is not asked, so no pass is spent."""

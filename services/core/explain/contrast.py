@@ -26,18 +26,18 @@ class Contrast:
         spread_share: Standard deviation over which what was found is gathered.
     """
 
-    detail_share: float = 0.008
-    surround_share: float = 0.08
-    spread_share: float = 0.025
+    detail_share: float = 0.006
+    surround_share: float = 0.03
+    spread_share: float = 0.02
     method: str = "contrast"
 
     def explain(
         self,
         image: NDArray[np.uint8],
-        target: int,
-        predict: Predict,
+        target: int,  # noqa: ARG002
+        predict: Predict,  # noqa: ARG002
         *,
-        seed: int,
+        seed: int,  # noqa: ARG002
         budget: Budget,  # noqa: ARG002
     ) -> Iterator[Attribution]:
         """See :class:`services.core.explain.attribution.Explainer`; the model is not asked, so no pass is spent."""

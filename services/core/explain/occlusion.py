@@ -43,8 +43,8 @@ class Occlusion:
         target: int,
         predict: Predict,
         *,
-        seed: int,
-        budget: Budget,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+        budget: Budget,
     ) -> Iterator[Attribution]:
         """See :class:`services.core.explain.attribution.Explainer`; a pixel that no window hid yet is undefined."""
         height, width = image.shape[:2]
