@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from services.core.errors import InvalidInputError
 from services.core.explain.attribution import METHODS, Explainer
+from services.core.explain.centre import Centre
+from services.core.explain.contrast import Contrast
+from services.core.explain.occlusion import Occlusion
 from services.core.explain.sampling import ESTIMATORS, MaskSampling
 
 if TYPE_CHECKING:
@@ -31,4 +34,10 @@ def build_explainer(
     for estimator in ESTIMATORS:
         if method == estimator:
             return MaskSampling(method=estimator, fill=fill)
+    if method == "occlusion":
+        return Occlusion(fill=fill)
+    if method == "contrast":
+        return Contrast()
+    if method == "centre":
+        return Centre()
     raise InvalidInputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
