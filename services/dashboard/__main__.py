@@ -11,13 +11,14 @@ from dataclasses import replace
 
 import uvicorn
 
+from services.adapters.explainerclient import GrpcExplainer
 from services.adapters.kafka import KafkaRecordFetcher, KafkaTopicReader
 from services.adapters.objectstore import S3ObjectStore
 from services.core import topics
 from services.core.errors import SettingsError
-from services.dashboard.app import live_bounds, make_app, make_context
+from services.dashboard.app import explanation_index, live_bounds, make_app, make_context
 from services.dashboard.components import Check, ComponentBoard, ComponentPoller, call_check, http_check
-from services.dashboard.feed import KAFKA, VerdictFeed, tcp_probe
+from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed, tcp_probe
 from services.dashboard.fetcher import ReopeningFetcher
 from services.dashboard.live import LiveModel
 from services.dashboard.settings import DashboardSettings
@@ -62,6 +63,14 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     def open_reader() -> KafkaTopicReader:
         return KafkaTopicReader(kafka, [topics.VERDICTS])
 
+    def open_explained() -> KafkaTopicReader:
+        return KafkaTopicReader(kafka, [topics.EXPLAINED])
+
+    explanations = explanation_index(settings, time.time_ns())
+    explainer = None
+    if settings.explainer.address:
+        explainer = GrpcExplainer(settings.explainer.address)
+        stack.callback(explainer.close)
     context = make_context(
         settings,
         model=model,
@@ -69,9 +78,13 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         store=store,
         fetcher=fetcher,
         open_reader=open_reader,
+        explanations=explanations,
+        open_explained=open_explained,
+        explainer=explainer,
         version=release(),
     )
     stack.callback(context.picture_pool.shutdown, cancel_futures=True)
+    stack.callback(context.on_demand.close)
     feed = VerdictFeed(
         open_reader,
         tcp_probe(settings.kafka.bootstrap_servers, settings.components.timeout_s),
@@ -80,6 +93,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         health,
         lookback_s=settings.live.lookback_s,
     )
+    explained_feed = ExplanationFeed(open_explained, explanations, lookback_s=settings.live.lookback_s)
     poller = ComponentPoller(board, checks, settings.components.interval_s)
     listener = _listen(settings)
     stack.callback(listener.close)
@@ -100,6 +114,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         try:
             with (
                 _thread("feed", lambda: feed.run(shutdown), shutdown),
+                _thread("explanations", lambda: explained_feed.run(shutdown), shutdown),
                 _thread("components", lambda: poller.run(shutdown), shutdown),
             ):
                 _wait_until(lambda: server.started, shutdown)

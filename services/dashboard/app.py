@@ -17,11 +17,15 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from services.adapters.ports import ObjectStore, RecordFetcher, TopicReader
 from services.core.errors import InvalidInputError, SightlineError
 from services.core.imaging import ImageLimits
-from services.dashboard.archive import VerdictArchive
+from services.dashboard.archive import explanation_archive, verdict_archive
 from services.dashboard.components import ComponentBoard
 from services.dashboard.context import Context
+from services.dashboard.explanations import ExplanationIndex
 from services.dashboard.live import LiveBounds, LiveModel
+from services.dashboard.ondemand import Explainer, OnDemand
+from services.dashboard.overlays import Overlays
 from services.dashboard.pictures import Pictures
+from services.dashboard.routes.explanations import explanation_routes
 from services.dashboard.routes.live import JsonBody, live_routes
 from services.dashboard.routes.page import HashedFiles, page_routes
 from services.dashboard.routes.pictures import picture_routes
@@ -45,6 +49,15 @@ def live_bounds(settings: DashboardSettings) -> LiveBounds:
     )
 
 
+def explanation_index(settings: DashboardSettings, now_ns: int) -> ExplanationIndex:
+    """An empty index of explanations, as bounded as set, for a feed that reads from the look-back on."""
+    return ExplanationIndex(
+        max_cases=settings.explanations.max_cases,
+        max_bytes=settings.explanations.max_bytes,
+        since_ns=now_ns - int(settings.live.lookback_s * 1e9),
+    )
+
+
 def make_context(
     settings: DashboardSettings,
     *,
@@ -53,6 +66,9 @@ def make_context(
     store: ObjectStore,
     fetcher: RecordFetcher,
     open_reader: Callable[[], TopicReader],
+    explanations: ExplanationIndex,
+    open_explained: Callable[[], TopicReader],
+    explainer: Explainer | None = None,
     version: str,
     static_dir: Path = STATIC_DIR,
     clock_ns: Callable[[], int] = time.time_ns,
@@ -66,6 +82,9 @@ def make_context(
         store: Where pictures lie.
         fetcher: Reads frames whose pictures lie inline.
         open_reader: Gives a fresh reader of the verdicts topic, for parts that are no longer in memory.
+        explanations: The explanations that a feed adds to.
+        open_explained: Gives a fresh reader of the topic of explained cases.
+        explainer: Makes maps on request; None offers none.
         version: Version of the product.
         static_dir: The built page.
         clock_ns: The present, nanoseconds since the epoch.
@@ -79,8 +98,14 @@ def make_context(
         settings=settings,
         model=model,
         board=board,
-        stream=LiveStream(model, board, settings.live, clock_ns),
-        archive=VerdictArchive(open_reader),
+        stream=LiveStream(model, board, explanations, settings.live, clock_ns),
+        archive=verdict_archive(open_reader),
+        explanations=explanations,
+        explained_archive=explanation_archive(open_explained),
+        overlays=Overlays(settings.explanations.overlay_cache_bytes),
+        on_demand=OnDemand(
+            explainer, timeout_s=settings.explainer.timeout_s, max_at_once=settings.explainer.max_at_once
+        ),
         pictures=Pictures(store, fetcher, limits, settings.pictures),
         picture_pool=ThreadPoolExecutor(settings.pictures.workers, thread_name_prefix="picture"),
         picture_slots=asyncio.Semaphore(settings.pictures.workers + settings.pictures.max_waiting),
@@ -108,6 +133,7 @@ def make_app(context: Context) -> FastAPI:
     )
     app.include_router(live_routes(context))
     app.include_router(picture_routes(context))
+    app.include_router(explanation_routes(context))
     if (context.static_dir / "assets").is_dir():
         app.mount("/assets", HashedFiles(directory=context.static_dir / "assets"), name="assets")
     app.add_api_route("/api/{rest:path}", _no_such_route, include_in_schema=False)

@@ -7,9 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.dashboard.archive import VerdictArchive
+from services.core.types import Inspection
+from services.dashboard.archive import FrameArchive
 from services.dashboard.components import ComponentBoard
+from services.dashboard.explanations import ExplanationIndex, KeptExplanations
 from services.dashboard.live import LiveModel
+from services.dashboard.ondemand import OnDemand
+from services.dashboard.overlays import Overlays
 from services.dashboard.pictures import Pictures
 from services.dashboard.settings import DashboardSettings
 from services.dashboard.stream import LiveStream
@@ -23,7 +27,11 @@ class Context:
     model: LiveModel
     board: ComponentBoard
     stream: LiveStream
-    archive: VerdictArchive
+    archive: FrameArchive[Inspection]
+    explanations: ExplanationIndex
+    explained_archive: FrameArchive[KeptExplanations]
+    overlays: Overlays
+    on_demand: OnDemand
     pictures: Pictures
     picture_pool: ThreadPoolExecutor
     picture_slots: asyncio.Semaphore

@@ -99,6 +99,15 @@ class Pictures:
         """
         return self._once((inspection.frame_id, 0), lambda: self._showable(self._fetch(inspection)))
 
+    def original(self, inspection: Inspection) -> bytes:
+        """The encoded picture as the camera's side sent it.
+
+        Raises:
+            NotFoundError: It has expired, or was never kept.
+            UnavailableError: The object store or the broker does not answer.
+        """
+        return self._fetch(inspection)
+
     def thumbnail(self, inspection: Inspection, side_px: int) -> Picture:
         """The picture as a JPEG within a square.
 

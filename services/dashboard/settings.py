@@ -95,6 +95,36 @@ class PictureSettings(SettingsGroup):
     timeout_s: float = Field(default=5.0, gt=0, le=60, description="Deadline of one fetch.")
 
 
+class ExplanationSettings(SettingsGroup):
+    """Explanations kept in memory."""
+
+    max_cases: int = Field(default=2_000, ge=10, le=1_000_000, description="Explained parts in memory; the oldest go.")
+    max_bytes: int = Field(
+        default=24_000_000, ge=100_000, le=4_000_000_000, description="What their maps may take; the oldest go."
+    )
+    overlay_cache_bytes: int = Field(
+        default=8_000_000, ge=0, le=1_000_000_000, description="Coloured maps kept ready for browsers."
+    )
+
+
+class ExplainerSettings(SettingsGroup):
+    """Where maps on request are made."""
+
+    address: str = Field(
+        default="", description="host:port of the explainer service's gRPC; empty offers no maps on request."
+    )
+    timeout_s: float = Field(default=60.0, gt=0, le=600, description="Longest wait for one map to be finished.")
+    max_at_once: int = Field(default=2, ge=1, le=64, description="Maps made at once for all browsers together.")
+
+    @field_validator("address")
+    @classmethod
+    def _address_has_a_port(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if address and not (host and port.isdigit()):
+            raise ValueError(f"explainer.address must be host:port or empty, got {address!r}")
+        return address
+
+
 class ComponentSettings(SettingsGroup):
     """Where the health of the other parts of the line is asked for."""
 
@@ -124,4 +154,6 @@ class DashboardSettings(ServiceSettings):
     web: WebSettings = WebSettings()
     live: LiveSettings = LiveSettings()
     pictures: PictureSettings = PictureSettings()
+    explanations: ExplanationSettings = ExplanationSettings()
+    explainer: ExplainerSettings = ExplainerSettings()
     components: ComponentSettings = ComponentSettings()

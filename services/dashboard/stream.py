@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.dashboard.components import ComponentBoard
+from services.dashboard.explanations import ExplanationIndex
 from services.dashboard.live import LiveModel
 from services.dashboard.settings import LiveSettings
 from services.dashboard.views import Json, components_json, encode, inspection_json, stats_json, wall_json
@@ -37,11 +38,13 @@ class LiveStream:
         self,
         model: LiveModel,
         board: ComponentBoard,
+        explanations: ExplanationIndex,
         settings: LiveSettings,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._model = model
         self._board = board
+        self._explanations = explanations
         self._settings = settings
         self._clock_ns = clock_ns
         self._epoch = secrets.token_hex(6)
@@ -85,10 +88,15 @@ class LiveStream:
 
     async def _follow(self, cursor: int | None, line_id: str | None) -> AsyncIterator[bytes]:
         next_stats_s = 0.0
+        # A page that was away asks for its part anew, so nothing is caught up on here.
+        explained = self._explanations.revision
         while not self._draining.is_set():
             cursor, chunk = self._changes(cursor, line_id)
             if chunk:
                 yield chunk
+            if explained != self._explanations.revision:
+                explained, announced = self._announce(explained)
+                yield announced
             if time.monotonic() >= next_stats_s:
                 yield self._stats(line_id)
                 next_stats_s = time.monotonic() + self._settings.stats_interval_s
@@ -138,6 +146,16 @@ class LiveStream:
         newest = inspections[-self._settings.max_snapshot_parts :]
         body = {"at_ms": self._clock_ns() // 1_000_000, "verdicts": [inspection_json(one) for one in newest]}
         return revision, self._event("batch", revision, encode(body))
+
+    def _announce(self, cursor: int) -> tuple[int, bytes]:
+        """Say whose explanations have come; ``null`` instead of ids when there were too many to name."""
+        key = ("explained", cursor, self._explanations.revision)
+        cached = self._cache.get(key)
+        if cached is None:
+            revision, frame_ids = self._explanations.since(cursor)
+            cached = (revision, b"event: explained\ndata: " + encode({"frame_ids": frame_ids}) + b"\n\n")
+            self._remember(key, cached)
+        return cached
 
     def _stats(self, line_id: str | None) -> bytes:
         # All browsers share one computation per interval.

@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from services.core.types import Inspection
+from services.core.types import Explanation, Inspection
 from services.dashboard.components import Component
+from services.dashboard.explanations import KeptExplanations
 from services.dashboard.live import CameraView, LineView, PartView, WallView
+from services.dashboard.overlays import is_calibrated, summary
 from services.dashboard.rolling import POINT_S, WINDOW_S, Figures, Point
 
 Json: TypeAlias = dict[str, Any]
@@ -74,6 +76,56 @@ def part_json(view: PartView) -> Json:
         "previous_frame_id": view.previous_frame_id,
         "next_frame_id": view.next_frame_id,
         "neighbours": [inspection_json(one) for one in view.neighbours],
+    }
+
+
+def explanations_json(state: str, case: KeptExplanations | None, methods: Sequence[str]) -> Json:
+    """What explains one verdict.
+
+    Args:
+        state: ``explained``, ``pending`` (its case is not explained yet), ``missing`` (none is kept), ``no_case`` (a
+            part that nobody has to look at has no case) or ``unavailable`` (it cannot be looked up now).
+        case: The explanations, if the state is ``explained``.
+        methods: What a map may be asked for with; empty where none can be made.
+    """
+    return {
+        "explained": {
+            "state": state,
+            "at_ms": None if case is None else case.explained_at_ns // _NS_PER_MS,
+            "agreement": None if case is None else _number(case.agreement),
+            "methods": list(methods),
+        },
+        "explanations": [] if case is None else [explanation_json(one) for one in case.explanations],
+    }
+
+
+def explanation_json(explanation: Explanation) -> Json:
+    """One method's explanation, without its map: that is a picture."""
+    found = summary(explanation)
+    return {
+        "method": explanation.method,
+        "status": explanation.status.value,
+        "reason": explanation.reason,
+        "detail": explanation.detail,
+        "has_map": found is not None,
+        "target_class": explanation.target_class,
+        "probability": _number(explanation.probability),
+        "grade": None if explanation.grade is None else explanation.grade.value,
+        "trust": explanation.trust if explanation.trust > 0 else None,
+        "deletion_auc": _number(explanation.deletion_auc),
+        "insertion_auc": _number(explanation.insertion_auc),
+        "random_auc": _number(explanation.random_auc),
+        "stability": _number(explanation.stability),
+        "coverage": _number(explanation.coverage),
+        "passes": explanation.passes,
+        "seconds": _number(explanation.seconds),
+        "scale": {
+            "calibrated": is_calibrated(explanation),
+            "low": _number(explanation.scale_low),
+            "high": _number(explanation.scale_high),
+        },
+        "hottest": None if found is None else {"x": round(found.hottest_x, 4), "y": round(found.hottest_y, 4)},
+        "coloured_share": None if found is None else found.coloured_share,
     }
 
 

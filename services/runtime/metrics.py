@@ -72,6 +72,57 @@ DETECTOR_LAST_SUCCESS = Gauge(
     "sightline_detector_last_success_timestamp_seconds", "When a verdict was last acknowledged."
 )
 
+# ---- explainer
+_EXPLANATION_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
+EXPLAINER_CASES = Counter("sightline_explainer_cases_total", "Explained cases acknowledged by Kafka.", ["kind"])
+EXPLAINER_EXPLANATIONS = Counter(
+    "sightline_explainer_explanations_total", "Explanations by how they ended.", ["method", "status"]
+)
+EXPLAINER_FAILURES = Counter(
+    "sightline_explainer_failures_total", "Explanations without a map, by reason.", ["method", "reason"]
+)
+EXPLAINER_GRADES = Counter("sightline_explainer_grades_total", "Maps by grade.", ["method", "grade"])
+EXPLAINER_SECONDS = Histogram(
+    "sightline_explainer_seconds", "From the request to the last answer.", ["method"], buckets=_EXPLANATION_S
+)
+EXPLAINER_PASSES = Histogram(
+    "sightline_explainer_passes",
+    "Forward passes of a map.",
+    ["method"],
+    buckets=(1, 10, 50, 100, 200, 400, 700, 1_000, 2_000, 8_000),
+)
+EXPLAINER_AGE_SECONDS = Histogram(
+    "sightline_explainer_age_seconds",
+    "From the verdict to the acknowledged explanation.",
+    buckets=(0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0),
+)
+EXPLAINER_LEVEL = Counter(
+    "sightline_explainer_level_total", "Cases by what the backlog left time for: full, fast, none.", ["level"]
+)
+EXPLAINER_BACKLOG = Gauge("sightline_explainer_backlog_cases", "Cases that wait, here and in Kafka.")
+EXPLAINER_LAG = Gauge("sightline_explainer_lag_cases", "Records behind the end, over the assigned partitions.")
+EXPLAINER_IN_FLIGHT = Gauge("sightline_explainer_in_flight_cases", "Cases taken and not yet settled.")
+EXPLAINER_PAUSED = Gauge("sightline_explainer_paused", "1 while partitions are paused.")
+EXPLAINER_DEPENDENCY_UP = Gauge(
+    "sightline_explainer_dependency_up", "0 while the dependency is waited for.", ["dependency"]
+)
+EXPLAINER_RETRIES = Counter(
+    "sightline_explainer_retries_total", "Failures of a dependency that were waited out.", ["dependency"]
+)
+EXPLAINER_REPLAYED = Counter(
+    "sightline_explainer_replayed_total", "Cases whose id was handled already; not written again."
+)
+EXPLAINER_DEAD_LETTERS = Counter(
+    "sightline_explainer_dead_letters_total", "Records sent to the dead-letter topic.", ["reason"]
+)
+EXPLAINER_CALIBRATED = Gauge(
+    "sightline_explainer_calibrated", "1 where the colours of a model and method are calibrated.", ["model", "method"]
+)
+EXPLAINER_CALLS = Counter("sightline_explainer_calls_total", "Calls of Explain.", ["outcome"])
+EXPLAINER_LAST_SUCCESS = Gauge(
+    "sightline_explainer_last_success_timestamp_seconds", "When an explained case was last acknowledged."
+)
+
 # ---- serving
 SERVING_VERSION_STATE = Gauge(
     "sightline_serving_version_state", "1 for the state that a model version is in.", ["model", "state"]
@@ -108,8 +159,13 @@ SERVING_TRITON_RESTARTS = Counter(
 # ---- dashboard
 DASHBOARD_CLIENTS = Gauge("sightline_dashboard_clients", "Browsers connected to the live stream.")
 DASHBOARD_EVENTS = Counter("sightline_dashboard_events_total", "Verdicts read from Kafka.")
-DASHBOARD_UNDECODABLE = Counter("sightline_dashboard_undecodable_total", "Verdicts that could not be read.")
+DASHBOARD_UNDECODABLE = Counter("sightline_dashboard_undecodable_total", "Records that could not be read.")
 DASHBOARD_PICTURES = Counter(
     "sightline_dashboard_pictures_total", "Pictures asked for by browsers, by how it went.", ["outcome"]
 )
 DASHBOARD_KAFKA_UP = Gauge("sightline_dashboard_kafka_up", "1 while verdicts can be read.")
+DASHBOARD_EXPLAINED = Counter("sightline_dashboard_explained_total", "Explained cases read from Kafka.")
+DASHBOARD_EXPLAINED_UP = Gauge("sightline_dashboard_explained_up", "1 while explained cases can be read.")
+DASHBOARD_EXPLAIN = Counter(
+    "sightline_dashboard_explain_total", "Maps asked for by browsers, by how it went.", ["outcome"]
+)

@@ -7,6 +7,7 @@ Parts are drawn by the simulated line, verdicts are made up from the parts' trut
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import socket
 import threading
@@ -17,6 +18,8 @@ from pathlib import Path
 import uvicorn
 
 from services.adapters.codec import encode_frame, encode_inspection
+from services.adapters.codec_explained import encode_explained_case
+from services.adapters.explainerclient import ExplainCall
 from services.adapters.memory import (
     MemoryBroker,
     MemoryObjectStore,
@@ -24,17 +27,28 @@ from services.adapters.memory import (
     MemoryTopicReader,
 )
 from services.core import topics
-from services.core.errors import UnavailableError
+from services.core.errors import SightlineError, UnavailableError
 from services.core.identity import derive_frame_id
 from services.core.imaging import encode_jpeg
 from services.core.simulation.line import PRODUCTS, draw_part
-from services.core.types import Frame, Inspection, OperatingPoint, Reason, StageTimings, Verdict
-from services.dashboard.app import STATIC_DIR, live_bounds, make_app, make_context
+from services.core.types import (
+    Explanation,
+    ExplanationStatus,
+    Frame,
+    Grade,
+    Inspection,
+    OperatingPoint,
+    Reason,
+    StageTimings,
+    Verdict,
+)
+from services.dashboard.app import STATIC_DIR, explanation_index, live_bounds, make_app, make_context
 from services.dashboard.components import ComponentBoard, ComponentPoller, Reading, State, call_check
-from services.dashboard.feed import KAFKA, VerdictFeed
+from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed
 from services.dashboard.live import LiveModel
 from services.dashboard.settings import DashboardSettings
 from services.runtime.lifecycle import Health, Shutdown
+from tests.support.explained import explained_case, explanation
 
 OPERATING_POINT = OperatingPoint(threshold=0.62, review_low=0.55, review_high=0.68)
 CYCLE_TIME_MS = 250
@@ -58,6 +72,64 @@ DEMO_CAMERAS = (
 )
 
 
+class RefiningExplainer:
+    """An explainer service that refines a made-up map in a few steps, at the pace that it is told.
+
+    Attributes:
+        steps: How many maps it sends.
+        pause_s: Wait before each.
+        result: The last map, its method aside.
+        error: Raised in place of the last map.
+        cancelled: How many calls were ended by their caller before the last map.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 5
+        self.pause_s = 0.1
+        self.result = explanation("rise", grade=Grade.C, trust=0.41, passes=400, stability=0.88)
+        self.error: SightlineError | None = None
+        self.cancelled = 0
+
+    def explain(self, call: ExplainCall, timeout_s: float) -> _RefiningAnswers:
+        """Begin."""
+        del timeout_s
+        return _RefiningAnswers(self, call.method)
+
+
+class _RefiningAnswers:
+    def __init__(self, service: RefiningExplainer, method: str) -> None:
+        self._service = service
+        self._method = method
+        self._sent = 0
+        self._ended = threading.Event()
+
+    def next(self) -> tuple[Explanation, bool] | None:
+        service = self._service
+        if self._ended.wait(service.pause_s):
+            return None
+        self._sent += 1
+        if self._sent < service.steps:
+            part = self._sent / service.steps
+            unproven = {"grade": None, "trust": 0.0, "deletion_auc": math.nan, "insertion_auc": math.nan}
+            refining = replace(
+                service.result,
+                method=self._method,
+                status=ExplanationStatus.PARTIAL,
+                passes=int(service.result.passes * part),
+                stability=service.result.stability * part,
+                **unproven,  # type: ignore[arg-type]
+            )
+            return refining, False
+        if service.error is not None:
+            raise service.error
+        return replace(service.result, method=self._method), True
+
+    def cancel(self) -> None:
+        if not self._ended.is_set() and self._sent < self._service.steps:
+            self._service.cancelled += 1
+        self._ended.set()
+
+
 class DashboardUnderTest:
     """The dashboard on a free port, with switches for what can go wrong."""
 
@@ -70,6 +142,7 @@ class DashboardUnderTest:
         seed: int = 7,
         static_dir: Path = STATIC_DIR,
         port: int = 0,
+        explainer: RefiningExplainer | None = None,
         **settings: object,
     ) -> None:
         self.broker = MemoryBroker()
@@ -78,6 +151,7 @@ class DashboardUnderTest:
         self.health = Health()
         self.settings = DashboardSettings(web={"port": port}, **settings)
         self.model = LiveModel(live_bounds(self.settings))
+        self.explanations = explanation_index(self.settings, time.time_ns())
         self.board = ComponentBoard([KAFKA, "object_store", "detector", "triton"])
         self.detector = Reading(State.UP)
         self.triton = Reading(State.UP)
@@ -102,6 +176,9 @@ class DashboardUnderTest:
             store=self.store,
             fetcher=MemoryRecordFetcher(self.broker),
             open_reader=self._open_reader,
+            explanations=self.explanations,
+            open_explained=self._open_explained,
+            explainer=explainer,
             version="0.0.0-test",
             static_dir=static_dir,
         )
@@ -133,6 +210,8 @@ class DashboardUnderTest:
         poller = ComponentPoller(self.board, checks, interval_s=0.3)
         self._run("web", lambda: self._server.run(sockets=[self._socket]))
         self._run("feed", lambda: feed.run(self.shutdown))
+        explained = ExplanationFeed(self._open_explained, self.explanations, lookback_s=300)
+        self._run("explanations", lambda: explained.run(self.shutdown))
         self._run("components", lambda: poller.run(self.shutdown))
         deadline_s = time.monotonic() + 10
         while not self._server.started:
@@ -149,6 +228,7 @@ class DashboardUnderTest:
         for thread in self._threads:
             thread.join(timeout=10)
         self._context.picture_pool.shutdown()
+        self._context.on_demand.close()
         self._socket.close()
 
     def publish_part(self, **changes: object) -> list[Inspection]:
@@ -166,6 +246,11 @@ class DashboardUnderTest:
         self._part += 1
         here = [camera for camera in self.cameras if camera.line_id == line_id]
         return [self._publish(camera, f"part-{self._part:06d}", number, changes) for camera in here]
+
+    def publish_explained(self, inspection: Inspection, *explanations: Explanation, agreement: float = 0.68) -> None:
+        """Write what explains a verdict to its topic."""
+        value = encode_explained_case(explained_case(inspection, explanations, agreement=agreement))
+        self.broker.append(topics.EXPLAINED, key=inspection.camera_id.encode(), value=value)
 
     def publish_history(self, parts: int, span_s: float) -> None:
         """Let parts have passed over the last ``span_s`` seconds."""
@@ -236,6 +321,9 @@ class DashboardUnderTest:
 
     def _open_reader(self) -> MemoryTopicReader:
         return MemoryTopicReader(self.broker, [topics.VERDICTS])
+
+    def _open_explained(self) -> MemoryTopicReader:
+        return MemoryTopicReader(self.broker, [topics.EXPLAINED])
 
     def _probe_broker(self) -> None:
         if self.broker.unavailable:

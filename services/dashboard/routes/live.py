@@ -12,6 +12,7 @@ from services.core.identity import validate_frame_id, validate_id
 from services.dashboard.components import State
 from services.dashboard.context import Context
 from services.dashboard.live import PartView
+from services.dashboard.routes.lookup import look_up
 from services.dashboard.stream import EventStreamResponse
 from services.dashboard.views import Json, components_json, encode, error_json, part_json
 
@@ -38,7 +39,7 @@ def live_routes(context: Context) -> APIRouter:
 
     @router.get("/stream")
     async def stream(request: Request, line: LineQuery = None) -> Response:
-        """Server-sent events: ``snapshot``, ``batch``, ``stats`` and, before a stop, ``bye``."""
+        """Server-sent events: ``snapshot``, ``batch``, ``explained``, ``stats`` and, before a stop, ``bye``."""
         line_id = _line(line)
         if context.stream.open_streams >= context.settings.web.max_streams:
             message = f"at most {context.settings.web.max_streams} browsers may follow the line at once"
@@ -48,14 +49,14 @@ def live_routes(context: Context) -> APIRouter:
 
     @router.get("/parts/{frame_id}")
     async def part(frame_id: str) -> Response:
-        """One frame with its verdicts, its neighbours and the other views of its part."""
+        """One frame with its verdicts, what explains them, its neighbours and the other views of its part."""
         view = context.model.part(validate_frame_id(frame_id))
         if view is None:
             found = await asyncio.to_thread(context.archive.find, frame_id)
             if found is None:
                 return JsonBody(unknown_frame(), 404)
             view = PartView(found, (), (), None, None, (found,))
-        return JsonBody(part_json(view))
+        return JsonBody(part_json(view) | await look_up(context, view.inspection))
 
     @router.get("/health")
     async def health() -> Response:

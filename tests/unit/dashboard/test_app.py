@@ -18,6 +18,7 @@ from services.core.imaging import encode_jpeg
 from services.core.types import Inspection, StageTimings
 from services.dashboard.app import make_app, make_context
 from services.dashboard.components import ComponentBoard, Reading, State
+from services.dashboard.explanations import ExplanationIndex
 from services.dashboard.live import LiveModel
 from services.dashboard.settings import DashboardSettings
 from tests.unit.dashboard.inspections import NOW_NS, inspection
@@ -45,6 +46,8 @@ class Site:
             store=self.store,
             fetcher=MemoryRecordFetcher(self.broker),
             open_reader=lambda: MemoryTopicReader(self.broker, [topics.VERDICTS]),
+            explanations=ExplanationIndex(max_cases=100, max_bytes=1_000_000),
+            open_explained=lambda: MemoryTopicReader(self.broker, [topics.EXPLAINED]),
             version="1.2.3",
             static_dir=static_dir,
             clock_ns=lambda: NOW_NS,

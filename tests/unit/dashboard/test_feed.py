@@ -8,13 +8,16 @@ from contextlib import contextmanager
 import pytest
 
 from services.adapters.codec import encode_inspection
+from services.adapters.codec_explained import encode_explained_case
 from services.adapters.memory import MemoryBroker, MemoryTopicReader
 from services.core import topics
 from services.core.errors import SettingsError, UnavailableError
 from services.dashboard.components import Component, ComponentBoard, State
-from services.dashboard.feed import KAFKA, VerdictFeed, tcp_probe
+from services.dashboard.explanations import ExplanationIndex
+from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed, tcp_probe
 from services.dashboard.live import LiveModel
 from services.runtime.lifecycle import Health, Shutdown
+from tests.support.explained import explained_case, explanation
 from tests.unit.dashboard.inspections import inspection
 
 
@@ -133,3 +136,57 @@ def test_a_probe_needs_addresses_it_can_use() -> None:
 def test_a_probe_finds_nobody_home() -> None:
     with pytest.raises(UnavailableError, match="a broker must answer"):
         tcp_probe("127.0.0.1:1", 0.5)()
+
+
+class Explained:
+    def __init__(self) -> None:
+        self.broker = MemoryBroker()
+        self.index = ExplanationIndex(max_cases=100, max_bytes=5_000_000)
+        self.missing = False
+
+    def open_reader(self) -> MemoryTopicReader:
+        if self.missing or self.broker.unavailable:
+            raise UnavailableError("topic must exist to read it, got none")
+        return MemoryTopicReader(self.broker, [topics.EXPLAINED])
+
+    def publish(self, *numbers: int) -> None:
+        for number in numbers:
+            value = encode_explained_case(explained_case(inspection(number), [explanation()]))
+            self.broker.append(topics.EXPLAINED, key=b"cam-1", value=value)
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        shutdown = Shutdown()
+        feed = ExplanationFeed(self.open_reader, self.index, lookback_s=300)
+        thread = threading.Thread(target=feed.run, args=(shutdown,))
+        thread.start()
+        try:
+            yield
+        finally:
+            shutdown.request()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_explanations_are_read_and_broken_ones_passed_over() -> None:
+    line = Explained()
+    line.publish(1)
+    line.broker.append(topics.EXPLAINED, key=b"x", value=b"\xff not an explained case")
+    with line.followed():
+        until(lambda: line.index.revision == 1)
+        line.publish(2, 3)
+        until(lambda: line.index.revision == 3)
+
+
+def test_a_line_without_an_explainer_is_waited_for_and_nothing_is_doubled_after_an_outage() -> None:
+    line = Explained()
+    line.missing = True
+    line.publish(1)
+    with line.followed():
+        time.sleep(0.1)
+        line.missing = False
+        until(lambda: line.index.revision == 1)
+        line.broker.unavailable = True
+        line.publish(2)
+        line.broker.unavailable = False
+        until(lambda: line.index.revision == 2)

@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, MutableMapping
 from typing import Any
 
 from services.dashboard.components import ComponentBoard
+from services.dashboard.explanations import ExplanationIndex, kept
 from services.dashboard.live import LiveBounds, LiveModel
 from services.dashboard.settings import LiveSettings
 from services.dashboard.stream import EventStreamResponse, LiveStream
+from tests.support.explained import explained_case, explanation
 from tests.unit.dashboard.inspections import NOW_NS, inspection
 
 FAST = LiveSettings(batch_interval_s=0.05, stats_interval_s=60)
@@ -26,7 +28,8 @@ class Line:
     def __init__(self, max_log: int = 100) -> None:
         self.model = LiveModel(LiveBounds(max_log=max_log))
         self.board = ComponentBoard(["kafka"])
-        self.stream = LiveStream(self.model, self.board, FAST, clock_ns=lambda: NOW_NS)
+        self.explanations = ExplanationIndex(max_cases=100, max_bytes=1_000_000)
+        self.stream = LiveStream(self.model, self.board, self.explanations, FAST, clock_ns=lambda: NOW_NS)
 
     def add(self, *numbers: int, **changes: Any) -> None:
         self.model.add([inspection(number, **changes) for number in numbers], NOW_NS)
@@ -152,5 +155,19 @@ def test_a_browser_that_leaves_ends_its_stream() -> None:
         async with asyncio.timeout(5):
             await EventStreamResponse(line.stream.events("", None), 5)({"type": "http"}, receive, send)
         assert line.stream.open_streams == 0
+
+    asyncio.run(scenario())
+
+
+def test_explanations_are_announced_when_they_come_and_not_before() -> None:
+    async def scenario() -> None:
+        line = Line()
+        first, second = inspection(1), inspection(2)
+        line.explanations.add([kept(explained_case(first, [explanation()]))])
+        events = line.stream.events("", None)
+        await read(events, "snapshot")
+        line.explanations.add([kept(explained_case(second, [explanation()]))])
+        assert (await read(events, "explained")).data == {"frame_ids": [second.frame_id]}
+        await events.aclose()
 
     asyncio.run(scenario())
