@@ -15,6 +15,8 @@ from services.adapters.modelfolder import (
     CONTENT_TYPES,
     MANIFEST,
     MAX_FILE_BYTES,
+    REFERENCE,
+    REFERENCE_DIR,
     check_content,
     check_identity,
     listed_files,
@@ -140,6 +142,34 @@ class ModelStore:
         manifest = ModelManifest.from_json(data)
         check_identity(manifest, alias, version)
         return manifest
+
+    def reference_images(self, alias: str, version: int, most: int) -> list[bytes]:
+        """Read some of a version's reference parts from the store, each checked against the checksums.
+
+        Args:
+            alias: Model alias.
+            version: Its number.
+            most: Images to read; fewer where the version has fewer. They are spread evenly over all, and the same
+                at each call.
+
+        Returns:
+            Encoded images of held-out good parts.
+
+        Raises:
+            NotFoundError: If the store has no such version.
+            ModelFormatError: If it is damaged.
+            UnavailableError: If the store does not answer.
+        """
+        listed = listed_files(self._get(alias, version, CHECKSUMS, MAX_FILE_BYTES))
+        names = sorted(name for name in listed if name.startswith(f"{REFERENCE_DIR}/") and name != REFERENCE)
+        count = min(max(0, most), len(names))
+        images = []
+        for name in (names[index * len(names) // count] for index in range(count)):
+            size, digest = listed[name]
+            data = self._get(alias, version, name, size)
+            check_content(name, data, size, digest)
+            images.append(data)
+        return images
 
     def _checked(self, folder: Path, alias: str, version: int) -> Path:
         check_identity(verify_version(folder), alias, version)

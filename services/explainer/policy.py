@@ -1,0 +1,114 @@
+"""Which case gets which maps, and what a backlog leaves time for."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+
+from services.adapters.ports import ExplanationRequest
+from services.core.types import Case, CaseKind
+from services.explainer.settings import BudgetSettings, PolicySettings
+
+#: Refusals that hold for a model and a method, whatever the image.
+LASTING_REFUSALS = frozenset({"no_conv_layers", "needs_the_network", "unknown_method"})
+_SHORTEST_BUDGET_S = 0.25
+
+
+class Level(enum.Enum):
+    """What the backlog leaves time for."""
+
+    FULL = "full"
+    FAST = "fast"
+    """One quick method a case."""
+    NONE = "none"
+    """No map; the case goes on without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked for one case.
+
+    Attributes:
+        level: What the backlog leaves time for.
+        methods: In the order in which they are shown.
+    """
+
+    level: Level
+    methods: tuple[str, ...]
+
+
+class Policy:
+    """Turns settings into plans and requests.
+
+    Args:
+        policy: Which case gets which maps.
+        budget: What they may cost.
+    """
+
+    def __init__(self, policy: PolicySettings, budget: BudgetSettings) -> None:
+        self._policy = policy
+        self._budget = budget
+
+    def level(self, waiting_cases: int) -> Level:
+        """What so many waiting cases leave time for."""
+        if waiting_cases > self._policy.none_above_cases:
+            return Level.NONE
+        return Level.FAST if waiting_cases > self._policy.fast_above_cases else Level.FULL
+
+    def plan(self, case: Case, waiting_cases: int) -> Plan:
+        """What to ask for a case."""
+        wanted = self._wanted(case)
+        level = self.level(waiting_cases)
+        return Plan(level, (self._policy.fast,) if wanted and level is Level.FAST else wanted)
+
+    def instead(self, case: Case, plan: Plan, refused: str) -> tuple[str, ...]:
+        """Methods to ask where ``refused`` cannot explain the model at all.
+
+        A case must not be left without any map because the fast method does not work on its model.
+        """
+        if plan.level is not Level.FAST or refused != self._policy.fast:
+            return ()
+        return tuple(method for method in self._wanted(case) if method != refused)[:1]
+
+    def order(self, plan: Plan) -> list[str]:
+        """In which order to ask: the fast method first, so that the time that is left belongs to the slow ones."""
+        return sorted(plan.methods, key=lambda method: method != self._policy.fast)
+
+    def request(self, frame_id: str, method: str, level: Level, spent_s: float) -> ExplanationRequest:
+        """What to ask the explaining model for a case.
+
+        Args:
+            frame_id: Seeds the masks, with the method.
+            method: Name of the method.
+            level: What the backlog leaves time for.
+            spent_s: Time that the case's other maps took.
+        """
+        full = level is Level.FULL
+        budget_s = max(_SHORTEST_BUDGET_S, self._budget.case_s - spent_s)
+        return ExplanationRequest(
+            method=method,
+            seed=seed_of(frame_id, method),
+            max_passes=self._budget.max_passes if full else min(self._budget.max_passes, self._policy.fast_passes),
+            budget_ms=round(budget_s * 1e3),
+            min_stability=self._budget.min_stability,
+            evidence=full and self._budget.evidence,
+        )
+
+    def _wanted(self, case: Case) -> tuple[str, ...]:
+        if case.kind is CaseKind.AUDIT:
+            return self._policy.audit
+        own = self._policy.by_alias.get(case.inspection.alias)
+        if own is not None:
+            return own
+        return self._policy.fail if case.kind is CaseKind.FAIL else self._policy.review
+
+
+def seed_of(frame_id: str, method: str) -> int:
+    """Seed of a frame's masks: the same frame and method give the same map.
+
+    Returns:
+        In ``0..2**63 - 1``.
+    """
+    digest = hashlib.blake2b(f"{frame_id}\0{method}".encode(), digest_size=8, person=b"explain").digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,65 @@
+"""What must be known of a model version to explain with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.core.manifest import ModelManifest
+from services.core.preprocessing import Preprocessing
+from services.core.types import triton_explainer_name
+
+_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model version, without its weights."""
+
+    alias: str
+    number: int
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: ModelManifest) -> Version:
+        """What the explainer needs of a manifest."""
+        return cls(manifest.alias, manifest.version, manifest.preprocessing, manifest.classes)
+
+    @property
+    def model_name(self) -> str:
+        """The Triton model that explains it."""
+        return triton_explainer_name(self.alias, self.number)
+
+
+class Versions:
+    """Versions by alias and number; each is read once, since none ever changes. Thread-safe.
+
+    Args:
+        read_manifest: Reads one from the object store.
+    """
+
+    def __init__(self, read_manifest: Callable[[str, int], ModelManifest]) -> None:
+        self._read_manifest = read_manifest
+        self._known: dict[tuple[str, int], Version] = {}
+        self._lock = threading.Lock()
+
+    def get(self, alias: str, number: int) -> Version:
+        """One version.
+
+        Raises:
+            NotFoundError: If the store has no such version.
+            ModelFormatError: If what it has is damaged.
+            UnavailableError: If it does not answer.
+        """
+        with self._lock:
+            known = self._known.get((alias, number))
+        if known is not None:
+            return known
+        version = Version.of(self._read_manifest(alias, number))
+        with self._lock:
+            self._known[alias, number] = version
+            while len(self._known) > _KEPT:
+                del self._known[next(iter(self._known))]
+        return version
