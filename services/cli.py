@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.core.errors import SettingsError, SightlineError
+from services.experiments.commands import experiment_app
 
 if TYPE_CHECKING:
     from services.adapters.connection import KafkaConnection
@@ -44,6 +45,7 @@ topics_app = typer.Typer(help="The topics that the services speak through.", no_
 models_app = typer.Typer(help="Model versions, and which one of them decides.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics", rich_help_panel="By hand")
 app.add_typer(models_app, name="models", rich_help_panel="By hand")
+app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
 SERVICES = ("ingest", "detector", "serving", "dashboard")
 

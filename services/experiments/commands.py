@@ -1,0 +1,188 @@
+"""``sightline experiment``: measures what the product claims, on any labelled data, with one command."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from services.core.errors import InvalidInputError
+from services.core.explain.attribution import METHODS, Budget
+
+if TYPE_CHECKING:
+    from services.experiments.parts import Part
+    from services.experiments.study import Progress as Report
+    from services.experiments.study import Study, StudySettings
+
+experiment_app = typer.Typer(help="Measure explanations on labelled data, with intervals.", no_args_is_help=True)
+
+_OUT = Console()
+_ERR = Console(stderr=True)
+
+#: Presets: which networks and methods.
+_TABLE1: Final = ("alexnet", "vgg16", "resnet18", "resnext50"), ("rise", "invrise")
+PRESETS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {"table1": _TABLE1}
+    "table1": (("alexnet", "vgg16", "resnet18", "resnext50"), ("rise", "invrise"))
+}
+BASELINES: Final = ("contrast", "centre")
+
+
+@experiment_app.callback()
+def experiment() -> None:
+    """Measure explanations on labelled data, with intervals."""
+
+
+@experiment_app.command()
+def explain(
+    data: Annotated[
+        str, typer.Option(help="Labelled folder, or simulated:PRODUCT (disc, fabric, zipper, weld, thermal, mirror).")
+    ],
+    methods: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(METHODS)}.")] = "",
+    model: Annotated[str, typer.Option(help="Comma-separated networks, or folders of model versions.")] = "",
+    preset: Annotated[str, typer.Option(help="table1: the four networks of paper 1 with RISE and InvRISE.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Splits, trainings and mask drawings.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where the figures are written.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the page with the contact sheet is written.")] = None,
+    passes: Annotated[int, typer.Option(min=1, help="Most forward passes an explanation.")] = 1000,
+    min_stability: Annotated[
+        float, typer.Option(min=0, max=1, help="Stop an explanation when its map is this stable; 0 spends all passes.")
+    ] = 0.0,
+    parts: Annotated[int, typer.Option(min=0, help="Most parts read or drawn; 0: the folder, or 600 drawn ones.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Most parts explained a seed; 0 for all.")] = 0,
+    explained: Annotated[str, typer.Option(help="correct: flagged defective test parts (paper 1); all.")] = "correct",
+    epochs: Annotated[int, typer.Option(min=0, help="Of fine-tuning; 0 fits the last layer alone.")] = 5,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of fine-tuning.")] = 3e-4,
+    flips: Annotated[bool, typer.Option(help="Mirror pictures in training, where a part may lie either way.")] = False,
+    size: Annotated[int, typer.Option(min=32, help="Rows and columns of the network's input, pixels.")] = 224,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pictures of one pass.")] = 16,
+    faithful: Annotated[bool, typer.Option(help="Measure deletion and insertion.")] = True,
+    sheet: Annotated[int, typer.Option(min=0, help="Defective parts of each network on the contact sheet.")] = 10,
+    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps fitted weights between runs.")] = None,
+) -> None:
+    """Fit or load classifiers, explain their defective test parts, compare the maps with the masks.
+
+    No group of parts is on both sides of a split. The baselines contrast and centre are always among the rows.
+    """
+    chosen_models, chosen_methods = _choose(model, methods, preset)
+    for name, value, known in (
+        ("--explained", explained, ("correct", "all")),
+        ("--engine", engine, ("auto", "openvino", "torch")),
+        ("--precision", precision, ("float32", "bfloat16")),
+    ):
+        if value not in known:
+            raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    # Imports torch and, before it, OpenVINO.
+    from services.experiments.classifiers import FitSettings, resolve_model
+    from services.experiments.explaining import Plan
+    from services.experiments.parts import read_parts
+    from services.experiments.study import StudySettings, run_study
+
+    budget = Budget(max_passes=passes, batch_size=batch_size, min_stability=min_stability or None)
+    settings = StudySettings(
+        models=tuple(resolve_model(name) for name in chosen_models),
+        plan=Plan(chosen_methods, budget, faithful),
+        seeds=seeds,
+        explained=explained,  # type: ignore[arg-type]
+        limit=limit,
+        sheet=sheet if report else 0,
+        fit=FitSettings(
+            side_px=size,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            flips=flips,
+            engine=engine,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+            threads=threads or os.cpu_count() or 1,
+        ),
+        cache=cache,
+    )
+    with _shown_progress() as progress:
+        found = read_parts(data, parts, lambda share: progress("reading parts", share, ""))
+        study = run_study(
+            found, settings, progress, lambda study: _keep(study, found, settings, data, json_file, report)
+        )
+    document = _keep(study, found, settings, data, json_file, report)
+    _show(document)
+    for path in (json_file, report):
+        if path is not None:
+            _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+def _choose(model: str, methods: str, preset: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if preset and preset not in PRESETS:
+        raise InvalidInputError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    models: tuple[str, ...]
+    names: tuple[str, ...]
+    models, names = PRESETS.get(preset, (("efficientnet-lite0",), METHODS))
+    if model:
+        models = _split(model)
+    if methods:
+        names = _split(methods)
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise InvalidInputError(f"--methods must be of {', '.join(METHODS)}, got {', '.join(unknown)}")
+    return models, tuple(dict.fromkeys((*names, *BASELINES)))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _keep(
+    study: Study,
+    parts: Sequence[Part],
+    settings: StudySettings,
+    source: str,
+    json_file: Path | None,
+    report: Path | None,
+) -> dict[str, Any]:
+    from services.experiments.report import render
+    from services.experiments.study import conditions
+    from services.experiments.table import to_json
+
+    text = to_json(study.records, study.verdicts, conditions(study, parts, settings, source))
+    document: dict[str, Any] = json.loads(text)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(text, encoding="utf-8")
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(render(document, study.sheet, study.scales), encoding="utf-8")
+    return document
+
+
+def _show(document: dict[str, Any]) -> None:
+    """Means alone; the intervals are in the files."""
+    from services.experiments.report import COLUMNS
+
+    table = Table("model", "method", "n", "accuracy", box=None)
+    for _, title, _, _ in COLUMNS:
+        table.add_column(title, justify="right")
+    for row in document["rows"]:
+        means = [(row[name]["mean"], digits) for name, _, digits, _ in COLUMNS]
+        figures = ["-" if mean is None else f"{mean:.{digits}f}" for mean, digits in means]
+        table.add_row(row["model"], row["method"], str(row["n"]), f"{row['model_accuracy']:.3f}", *figures)
+    _OUT.print(table)
+
+
+@contextmanager
+def _shown_progress() -> Iterator[Report]:
+    columns = (TextColumn("{task.fields[stage]}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=_ERR, transient=True) as bar:
+        task = bar.add_task("", total=1.0, stage="")
+
+        def report(stage: str, share: float, what: str) -> None:
+            bar.update(task, completed=share, description=what, stage=stage)
+
+        yield report
