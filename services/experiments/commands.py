@@ -30,8 +30,6 @@ _ERR = Console(stderr=True)
 #: Presets: which networks and methods.
 _TABLE1: Final = ("alexnet", "vgg16", "resnet18", "resnext50"), ("rise", "invrise")
 PRESETS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {"table1": _TABLE1}
-    "table1": (("alexnet", "vgg16", "resnet18", "resnext50"), ("rise", "invrise"))
-}
 BASELINES: Final = ("contrast", "centre")
 
 
