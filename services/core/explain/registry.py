@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.core.errors import InvalidInputError
+from services.core.errors import ExplanationError, InvalidInputError
 from services.core.explain.attribution import METHODS, Explainer
 from services.core.explain.centre import Centre
 from services.core.explain.contrast import Contrast
@@ -12,6 +12,7 @@ from services.core.explain.occlusion import Occlusion
 from services.core.explain.sampling import ESTIMATORS, MaskSampling
 
 if TYPE_CHECKING:
+    from services.core.explain.cam import CamMethod
     from services.core.models.classifier import Classifier
 
 
@@ -19,17 +20,22 @@ def build_explainer(
     method: str,
     *,
     fill: tuple[int, int, int],
-    classifier: Classifier | None = None,  # noqa: ARG001
+    classifier: Classifier | None = None,
+    layer: str | None = None,
 ) -> Explainer:
-    """Build the explainer of a name.
+    """Build the explainer of a name; torch and captum are loaded only for the methods that need them.
 
     Args:
         method: One of :data:`services.core.explain.attribution.METHODS`.
         fill: What hidden pixels show: a colour, RGB in 0..255.
-        classifier: The network, for methods that look into it.
+        classifier: The network, in evaluation mode, for methods that look into it (``gradcam``, ``hirescam``).
+        layer: Where those look, see :class:`services.core.explain.cam.ClassActivation`; None takes the method's own
+            choice, see :func:`services.core.explain.cam.usual_layer`.
 
     Raises:
-        InvalidInputError: If there is no such method.
+        InvalidInputError: If there is no such method or layer.
+        ExplanationError: If the method cannot explain such a model: ``needs_the_network`` where it is not given one,
+            ``no_conv_layers`` where the network has none.
     """
     for estimator in ESTIMATORS:
         if method == estimator:
@@ -40,4 +46,17 @@ def build_explainer(
         return Contrast()
     if method == "centre":
         return Centre()
+    if method in ("gradcam", "hirescam"):
+        return _class_activation(method, classifier, layer)
     raise InvalidInputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+
+
+def _class_activation(method: str, classifier: Classifier | None, layer: str | None) -> Explainer:
+    if classifier is None:
+        raise ExplanationError(
+            f"{method} looks into the network, got a model that only answers", reason="needs_the_network"
+        )
+    from services.core.explain.cam import ClassActivation, usual_layer  # noqa: PLC0415 - loads torch
+
+    chosen: CamMethod = "gradcam" if method == "gradcam" else "hirescam"
+    return ClassActivation(classifier, chosen, layer or usual_layer(classifier, chosen))
