@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from opentelemetry import propagate
 from tritonclient.grpc import service_pb2
 
+from services.adapters.explaining import BUSY, CANCELLED, FIGURES, unpack
 from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.adapters.tritonendpoint import Endpoint, is_not_loaded, reason_of
 from services.core.errors import (
@@ -31,24 +32,6 @@ from services.core.errors import (
     SightlineError,
     UnavailableError,
 )
-
-#: Order of the numbers in the output ``FIGURES``.
-FIGURES: Final = (
-    "probability",
-    "passes",
-    "stability",
-    "deletion_auc",
-    "insertion_auc",
-    "random_auc",
-    "seconds",
-    "flags",
-)
-FLAG_FINAL: Final = 1
-FLAG_PARTIAL: Final = 2
-
-#: Reasons of a refusal that another server, or a later try, may not repeat.
-BUSY: Final = "busy"
-CANCELLED: Final = "cancelled"
 
 _READY_TIMEOUT_S = 2.0
 _AVOID_S = 2.0
@@ -306,15 +289,7 @@ def _parse(response: service_pb2.ModelStreamInferResponse) -> ExplanationStep:
         shapes = {name: array.shape for name, array in found.items()}
         rule = f"an explaining model must answer MAP (h, w) and FIGURES ({len(FIGURES)},) as FP32"
         raise ExplanationError(f"{rule}, got {shapes}", "wrong_answer")
-    named = dict(zip(FIGURES, figures.tolist(), strict=True))
-    flags = int(named.pop("flags"))
-    return ExplanationStep(
-        map=values,
-        passes=int(named.pop("passes")),
-        final=bool(flags & FLAG_FINAL),
-        partial=bool(flags & FLAG_PARTIAL),
-        **named,
-    )
+    return unpack(values, figures)
 
 
 def _refusal(text: str) -> SightlineError:
@@ -325,6 +300,8 @@ def _refusal(text: str) -> SightlineError:
     if match is None:
         if any(words in text for words in _TEMPORARY):
             return UnavailableError(f"an explaining model that works is needed, got: {text}")
+        if "unexpected shape" in text:
+            return InvalidInputError(f"image must be of the model's size, got: {text}")
         return ExplanationError(f"the explaining model must answer, got: {text}")
     if match["reason"] in {BUSY, CANCELLED}:
         return UnavailableError(match["detail"])

@@ -18,7 +18,7 @@ from services.core.decision import validate_operating_point
 from services.core.errors import InvalidInputError, ModelFormatError
 from services.core.identity import validate_id
 from services.core.preprocessing import Preprocessing
-from services.core.types import OperatingPoint, triton_model_name
+from services.core.types import EXPLAINER_PREFIX, OperatingPoint, triton_model_name
 
 #: Version of the layout of ``model.json``.
 SCHEMA: Final = 1
@@ -315,8 +315,11 @@ def validate_alias(alias: str) -> str:
         The same text.
 
     Raises:
-        InvalidInputError: If it is not 1 to 63 lower-case letters, digits, ``.``, ``_`` or ``-``.
+        InvalidInputError: If it is not 1 to 63 lower-case letters, digits, ``.``, ``_`` or ``-``, or begins as the
+            names of explaining models do.
     """
+    if alias.startswith(EXPLAINER_PREFIX):
+        raise InvalidInputError(f"alias must not begin with {EXPLAINER_PREFIX!r}, got {ascii(alias)[:80]}")
     if _ALIAS.match(alias) is None or ".." in alias:
         raise InvalidInputError(
             f"alias must be 1..63 lower-case letters, digits, '.', '_' or '-', got {ascii(alias)[:80]}"

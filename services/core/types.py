@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,6 +283,10 @@ def triton_model_name(alias: str, version: int) -> str:
     return f"{alias}-v{version}"
 
 
+#: What no alias may begin with, so that the two kinds of models have different names.
+EXPLAINER_PREFIX: Final = "explain-"
+
+
 def triton_explainer_name(alias: str, version: int) -> str:
     """Name the Triton model that explains a version, beside the one that serves it."""
-    return f"explain-{triton_model_name(alias, version)}"
+    return f"{EXPLAINER_PREFIX}{triton_model_name(alias, version)}"

@@ -151,6 +151,14 @@ SERVING_ENGINE_FALLBACKS = Counter(
     "Times a version came up on torch since the engine that was asked for cannot run.",
     ["model"],
 )
+SERVING_EXPLAINER_UP = Gauge(
+    "sightline_serving_explainer_up",
+    "1 while the model that explains a version is loaded, 0 while it should be.",
+    ["model"],
+)
+SERVING_EXPLAINER_FAILURES = Counter(
+    "sightline_serving_explainer_failures_total", "Loads and unloads of explaining models that failed.", ["model"]
+)
 SERVING_TRITON_UP = Gauge("sightline_serving_triton_up", "1 while this agent's Triton answers.")
 SERVING_TRITON_RESTARTS = Counter(
     "sightline_serving_triton_restarts_total", "Times this agent's Triton came back empty."

@@ -19,6 +19,7 @@ from services.runtime.logging import get_logger
 from services.runtime.service import serve, wait_for
 from services.serving.agent import ServingAgent
 from services.serving.bringup import BringUp
+from services.serving.explainers import Explainers
 from services.serving.servicer import ServingServicer
 from services.serving.settings import ServingSettings
 
@@ -70,6 +71,7 @@ def run(settings: ServingSettings, health: Health, shutdown: Shutdown, stack: co
         keep_on_disk_s=settings.keep_on_disk_s,
         retry_cap_s=settings.retry_cap_s,
         parallel=settings.parallel_loads,
+        explainers=Explainers(bring_up, settings.explain.placement(), retry_cap_s=settings.retry_cap_s),
     )
     server = GrpcServer(settings.grpc, health)
     name = serving_service_pb2.DESCRIPTOR.services_by_name["ServingService"].full_name

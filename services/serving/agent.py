@@ -21,6 +21,7 @@ from services.runtime.lifecycle import Health, Shutdown
 from services.runtime.retry import Backoff
 from services.serving.backend.apart import version_digest
 from services.serving.bringup import BringUp, RefusedVersionError
+from services.serving.explainers import Explainers
 from services.serving.versions import (
     StatusBoard,
     TrackedVersion,
@@ -50,6 +51,7 @@ class ServingAgent:
         keep_on_disk_s: How long its local copy is kept then.
         retry_cap_s: Longest pause before a failed version is tried again.
         parallel: Versions worked on at a time.
+        explainers: Keeps the explaining models; None leaves them alone.
         clock: Monotonic seconds.
     """
 
@@ -63,6 +65,7 @@ class ServingAgent:
         keep_on_disk_s: float = 7 * 86_400.0,
         retry_cap_s: float = 60.0,
         parallel: int = 2,
+        explainers: Explainers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.board = StatusBoard()
@@ -72,6 +75,7 @@ class ServingAgent:
         self._unload_grace_s = unload_grace_s
         self._keep_on_disk_s = keep_on_disk_s
         self._retry_cap_s = retry_cap_s
+        self._explainers = explainers
         self._clock = clock
         self._tracked: dict[VersionKey, TrackedVersion] = {}
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="bring-up")
@@ -98,17 +102,20 @@ class ServingAgent:
         self._health.set_ready(False)
         # A load may take minutes; it ends when the connection to Triton is closed.
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._explainers is not None:
+            self._explainers.stop()
 
     def turn(self) -> None:
         """Look at Triton and do what is due."""
         self._forget_gone()
-        self._look_at_triton()
+        ready = self._look_at_triton()
         self._want(wanted_versions(self._registry.states.values()))
         if self._triton_live:
             for version in list(self._tracked.values()):
                 if not version.busy:
                     self._work_on(version)
-        self._tell_readiness()
+        if self._tell_readiness() and ready is not None:
+            self._keep_explainers(ready)
         self._clean_disk()
 
     def _follow(self, poll_s: float) -> None:
@@ -124,7 +131,8 @@ class ServingAgent:
                 extra={"live": state.live_version, "previous": state.previous_version, "shadow": state.shadow_version},
             )  # fmt: skip
 
-    def _look_at_triton(self) -> None:
+    def _look_at_triton(self) -> frozenset[str] | None:
+        """Find what is up, and what was lost; None where Triton does not answer."""
         asked_at_s = self._clock()
         ready = self._ready_models()
         came_back = ready is not None and not self._triton_live
@@ -132,7 +140,7 @@ class ServingAgent:
         metrics.SERVING_TRITON_UP.set(self._triton_live)
         if ready is None:
             self._health.hold(_TRITON, "Triton does not answer")
-            return
+            return None
         self._adopt(ready)
         lost = [
             version
@@ -154,6 +162,7 @@ class ServingAgent:
                 # What failed while Triton was away deserves a try at once.
                 version.next_try_s = 0.0
         self._health.release(_TRITON)
+        return ready
 
     def _ready_models(self) -> frozenset[str] | None:
         control = self._bring_up.control
@@ -176,7 +185,7 @@ class ServingAgent:
             version = self._tracked.get(key) or self._track(key, VersionState.COPYING)
             if version.unwanted_at_s is not None:
                 version.unwanted_at_s, version.wanted_at_s = None, now_s
-            version.live = wish.live
+            version.live, version.explained = wish.live, wish.explained
             if version.revision != wish.revision:
                 # Somebody has touched the alias since: what was refused may have been put right.
                 version.revision, version.final, version.next_try_s = wish.revision, False, 0.0
@@ -203,6 +212,21 @@ class ServingAgent:
         version.busy, version.tried_at_s = True, self._clock()
         future: Future[None] = self._pool.submit(work, version)
         future.add_done_callback(_report_defect)
+
+    def _keep_explainers(self, ready: frozenset[str]) -> None:
+        if self._explainers is None:
+            return
+        wanted, kept = set(), set()
+        for key, version in self._tracked.items():
+            if version.unwanted_at_s is None:
+                if version.explained:
+                    kept.add(key)
+                if version.explained and version.status.state is VersionState.WARM:
+                    wanted.add(key)
+            elif version.status.state is not VersionState.UNLOADING and not version.gone:
+                # For cases of it that are still on their way.
+                kept.add(key)
+        self._explainers.turn(ready, wanted, kept)
 
     # ---- on the pool's threads; the version is busy, so nobody else changes it
 
@@ -267,15 +291,21 @@ class ServingAgent:
             del self._tracked[key]
             self.board.forget(key)
 
-    def _tell_readiness(self) -> None:
-        """Ready once every wanted version is warm or has failed; a version wanted later does not take it back."""
+    def _tell_readiness(self) -> bool:
+        """Ready once every wanted version is warm or has failed; a version wanted later does not take it back.
+
+        Returns:
+            Whether nothing is waited for at the moment.
+        """
         waiting = [
             version.status.key.model_name
             for version in self._tracked.values()
             if version.unwanted_at_s is None and not version.settled_since(self._restoring_since_s)
         ]
-        if self._triton_live and not waiting:
+        settled = self._triton_live and not waiting
+        if settled:
             self._health.release(_RESTORING)
+        return settled
 
     def _clean_disk(self) -> None:
         now_s = self._clock()

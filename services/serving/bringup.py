@@ -56,6 +56,10 @@ class BringUp:
     load_timeout_s: float = 900.0
     warm_timeout_s: float = 60.0
 
+    def folder_of(self, key: VersionKey) -> Path:
+        """Where the local copy of a version lies."""
+        return self.versions_folder / key.alias / str(key.version)
+
     @property
     def versions_folder(self) -> Path:
         """Where local copies lie, as ``<alias>/<version>``."""
@@ -87,7 +91,7 @@ class BringUp:
 
     def choices(self, key: VersionKey) -> dict[str, Choice]:
         """What serves a version that is up and why, by device; empty where Triton's disk is not ours."""
-        folder = self.versions_folder / key.alias / str(key.version)
+        folder = self.folder_of(key)
         device = "cpu" if self.placement.device == "cpu" else "cuda"
         return read_choices(self.cache_folder, folder, self.placement.engine, device)
 

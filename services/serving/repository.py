@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from services.adapters.explaining import FIGURES
 from services.core.errors import InvalidInputError
 from services.core.manifest import ModelManifest
+from services.core.types import triton_explainer_name
 
 Device = Literal["cpu", "gpu"]
 Engine = Literal["auto", "measured", "torch", "openvino", "onnx", "tensorrt"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 CONFIG: Final = "config.pbtxt"
-_MODEL: Final = "from services.serving.backend.model import TritonPythonModel  # noqa: F401\n"
+_MODEL: Final = "from services.serving.backend.{} import TritonPythonModel  # noqa: F401\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,33 @@ class Placement:
             raise InvalidInputError(f"gpus may be named only for the device gpu, got {self.gpus} for {self.device}")
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainingPlacement:
+    """How the model that explains a version is run, beside the one that serves it.
+
+    Attributes:
+        nice: How far its process steps back for the others, 0 to 19.
+        threads: CPU threads.
+        batch_size: Images of one masked pass; between two of them an explanation may be given up.
+        max_waiting: Most explanations that wait for the one that is made; more are refused as busy.
+    """
+
+    nice: int = 15
+    threads: int = 1
+    batch_size: int = 16
+    max_waiting: int = 16
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("nice", self.nice, 0, 19),
+            ("threads", self.threads, 1, 512),
+            ("batch_size", self.batch_size, 1, 4096),
+            ("max_waiting", self.max_waiting, 1, 4096),
+        ):
+            if not low <= value <= high:
+                raise InvalidInputError(f"{name} must lie in {low}..{high}, got {value}")
+
+
 def render_config(
     manifest: ModelManifest, version_folder: Path, placement: Placement, cache_folder: Path | None = None
 ) -> str:
@@ -112,11 +142,56 @@ def render_config(
         "nice": str(placement.nice),
         "cache_folder": str(cache_folder or ""),
     }
-    lines += [
-        f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
-        for key, value in parameters.items()
+    return "\n".join([*lines, *_parameters(parameters)]) + "\n"
+
+
+def render_explaining_config(
+    manifest: ModelManifest,
+    version_folder: Path,
+    placement: Placement,
+    explaining: ExplainingPlacement,
+    cache_folder: Path | None = None,
+) -> str:
+    """Write the text of the ``config.pbtxt`` of the model that explains a version.
+
+    Decoupled, without batching: one image in, a map out for each refinement. Triton's own queue stays empty, since the
+    model queues by itself; so none of its policies is needed.
+
+    Args:
+        manifest: The version's ``model.json``.
+        version_folder: Absolute path of its verified folder, as Triton's processes see it.
+        placement: How the version is served; explanations ask the same engine.
+        explaining: How explanations are made.
+        cache_folder: Where the version's translations are; None makes them anew.
+
+    Returns:
+        A ``ModelConfig`` in protobuf text format.
+    """
+    size = manifest.preprocessing
+    lines = [
+        f"name: {_quoted(triton_explainer_name(manifest.alias, manifest.version))}",
+        'backend: "python"',
+        "max_batch_size: 0",
+        "model_transaction_policy { decoupled: true }",
+        f'input [ {{ name: "IMAGE" data_type: TYPE_UINT8 dims: [ {size.height_px}, {size.width_px}, 3 ] }} ]',
+        "output [",
+        '  { name: "MAP" data_type: TYPE_FP32 dims: [ -1, -1 ] },',
+        f'  {{ name: "FIGURES" data_type: TYPE_FP32 dims: [ {len(FIGURES)} ] }}',
+        "]",
+        # More processes would only share the time that verdicts leave over.
+        _instance_group(replace(placement, instances=1, gpus=placement.gpus[:1])),
     ]
-    return "\n".join(lines) + "\n"
+    parameters = {
+        "version_folder": str(version_folder),
+        "engine": placement.engine,
+        "precision": placement.precision,
+        "threads": str(explaining.threads),
+        "nice": str(explaining.nice),
+        "batch_size": str(explaining.batch_size),
+        "max_waiting": str(explaining.max_waiting),
+        "cache_folder": str(cache_folder or ""),
+    }
+    return "\n".join([*lines, *_parameters(parameters)]) + "\n"
 
 
 def write_entry(
@@ -138,16 +213,47 @@ def write_entry(
     Returns:
         The entry's folder.
     """
-    repository.mkdir(parents=True, exist_ok=True)
-    entry = repository / manifest.triton_model_name
+    cache = cache_folder.resolve() if cache_folder else None
+    config = render_config(manifest, version_folder.resolve(), placement, cache)
+    return _write(repository / manifest.triton_model_name, _MODEL.format("model"), config)
+
+
+def write_explaining_entry(
+    repository: Path,
+    manifest: ModelManifest,
+    version_folder: Path,
+    placement: Placement,
+    explaining: ExplainingPlacement,
+    cache_folder: Path | None = None,
+) -> Path:
+    """Put the model that explains a version into a model repository, likewise.
+
+    Args:
+        repository: Triton's model repository.
+        manifest: The version's ``model.json``.
+        version_folder: Its verified folder.
+        placement: How the version is served.
+        explaining: How explanations are made.
+        cache_folder: Where the version's translations are; None makes them anew.
+
+    Returns:
+        The entry's folder.
+    """
+    cache = cache_folder.resolve() if cache_folder else None
+    config = render_explaining_config(manifest, version_folder.resolve(), placement, explaining, cache)
+    entry = repository / triton_explainer_name(manifest.alias, manifest.version)
+    return _write(entry, _MODEL.format("explain_model"), config)
+
+
+def _write(entry: Path, model: str, config: str) -> Path:
+    entry.parent.mkdir(parents=True, exist_ok=True)
     # Triton reads names that it is asked for only, so a dot folder beside the entries is never looked at.
-    staging = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=repository))
+    staging = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
         staging.chmod(0o755)
         (staging / "1").mkdir()
-        (staging / "1" / "model.py").write_text(_MODEL)
-        cache = cache_folder.resolve() if cache_folder else None
-        (staging / CONFIG).write_text(render_config(manifest, version_folder.resolve(), placement, cache))
+        (staging / "1" / "model.py").write_text(model)
+        (staging / CONFIG).write_text(config)
         shutil.rmtree(entry, ignore_errors=True)
         staging.rename(entry)
     finally:
@@ -158,6 +264,13 @@ def write_entry(
 def remove_entry(repository: Path, model_name: str) -> None:
     """Take a version out of a model repository; one that is not there is no error."""
     shutil.rmtree(repository / model_name, ignore_errors=True)
+
+
+def _parameters(parameters: Mapping[str, str]) -> list[str]:
+    return [
+        f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
+        for key, value in parameters.items()
+    ]
 
 
 def _quoted(text: str) -> str:

@@ -37,7 +37,7 @@ class ServingServicer(serving_service_pb2_grpc.ServingServiceServicer):
         return serving_service_pb2.GetStatusResponse(
             triton_live=self._agent.triton_live,
             versions=[
-                _message(status, memory.get(status.key.model_name, 0))
+                _message(status, memory.get(status.key.model_name, 0) + memory.get(status.key.explainer_name, 0))
                 for status in self._agent.board.snapshot()
                 if not request.alias or status.key.alias == request.alias
             ],

@@ -14,7 +14,7 @@ from services.runtime.settings import (
     ServiceSettings,
     SettingsGroup,
 )
-from services.serving.repository import Engine, Placement
+from services.serving.repository import Engine, ExplainingPlacement, Placement
 
 
 class PlacementSettings(SettingsGroup):
@@ -46,6 +46,24 @@ class PlacementSettings(SettingsGroup):
         return Placement(**self.model_dump())
 
 
+class ExplainSettings(SettingsGroup):
+    """How the versions that are live, or were, are explained beside the ones that give verdicts."""
+
+    enabled: bool = Field(default=True, description="Whether each has an explaining model, in a process of its own.")
+    nice: int = Field(default=15, ge=0, le=19, description="How far that process steps back for the others.")
+    threads: int = Field(default=1, ge=1, le=512, description="Its CPU threads.")
+    batch_size: int = Field(
+        default=16, ge=1, le=4096, description="Images of one masked pass; between two an explanation can be given up."
+    )
+    max_waiting: int = Field(
+        default=16, ge=1, le=4096, description="Most explanations that wait in it; more are refused as busy."
+    )
+
+    def placement(self) -> ExplainingPlacement | None:
+        """The same as the repository takes it; None where nothing is explained."""
+        return ExplainingPlacement(**self.model_dump(exclude={"enabled"})) if self.enabled else None
+
+
 class ServingSettings(ServiceSettings):
     """Everything that the serving agent can be told."""
 
@@ -53,6 +71,7 @@ class ServingSettings(ServiceSettings):
     object_store: ObjectStoreSettings = ObjectStoreSettings()
     grpc: GrpcSettings = GrpcSettings(port=50054)
     placement: PlacementSettings = PlacementSettings()
+    explain: ExplainSettings = ExplainSettings()
 
     triton_url: str = Field(default="127.0.0.1:8001", description="host:port of the gRPC endpoint of this Triton.")
     repository: Path = Field(default=Path("/models"), description="Triton's model repository, shared with it.")

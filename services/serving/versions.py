@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from services.core.errors import UnavailableError
-from services.core.types import AliasState, triton_model_name
+from services.core.types import EXPLAINER_PREFIX, AliasState, triton_explainer_name, triton_model_name
 from services.runtime import metrics
 from services.runtime.retry import Backoff
 from services.serving.backend.record import Choice
@@ -40,11 +40,24 @@ class VersionKey:
         """Its name in Triton."""
         return triton_model_name(self.alias, self.version)
 
+    @property
+    def explainer_name(self) -> str:
+        """Name in Triton of the model that explains it."""
+        return triton_explainer_name(self.alias, self.version)
+
     @classmethod
     def of_model(cls, model_name: str) -> VersionKey | None:
-        """The version that a Triton model serves; None for a model of another kind."""
+        """The version that a Triton model serves; None for a model of another kind, an explaining one too."""
         match = _NAME.fullmatch(model_name)
-        return cls(match["alias"], int(match["version"])) if match else None
+        if match is None or match["alias"].startswith(EXPLAINER_PREFIX):
+            return None
+        return cls(match["alias"], int(match["version"]))
+
+    @classmethod
+    def of_explainer(cls, model_name: str) -> VersionKey | None:
+        """The version that a Triton model explains; None for a model of another kind."""
+        explained = model_name.removeprefix(EXPLAINER_PREFIX)
+        return cls.of_model(explained) if explained != model_name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,8 @@ class TrackedVersion:
     wanted_at_s: float
     live: bool = False
     """Whether it is its alias's live version."""
+    explained: bool = False
+    """Whether cases of it may have to be explained."""
     revision: int = 0
     """Of the alias, when it was last wanted."""
     unwanted_at_s: float | None = None
@@ -149,10 +164,12 @@ class Wish:
     Attributes:
         revision: Of its alias.
         live: Whether it is the live version.
+        explained: Whether its verdicts are acted upon, now or a moment ago, so that they must be explained.
     """
 
     revision: int
     live: bool
+    explained: bool
 
 
 def wanted_versions(states: Iterable[AliasState]) -> dict[VersionKey, Wish]:
@@ -163,7 +180,8 @@ def wanted_versions(states: Iterable[AliasState]) -> dict[VersionKey, Wish]:
         for state in listed:
             version = getattr(state, role)
             if version:
-                ordered.setdefault(VersionKey(state.alias, version), Wish(state.revision, role == "live_version"))
+                wish = Wish(state.revision, role == "live_version", role != "shadow_version")
+                ordered.setdefault(VersionKey(state.alias, version), wish)
     return ordered
 
 
