@@ -116,6 +116,7 @@ class ExplainerPipeline:
     def take(self, records: Sequence[Record]) -> None:
         """Take records of the ``cases`` topic."""
         with self._lock:
+            self._lag = max(0, self._lag - len(records))
             for record in records:
                 self._take(record)
             self._moved.notify_all()
@@ -162,8 +163,9 @@ class ExplainerPipeline:
     # ---- the backlog
 
     def set_lag(self, cases: int) -> None:
-        """Take how many cases wait in Kafka."""
-        self._lag = cases
+        """Take how many cases wait in Kafka; what is taken from now on is counted off."""
+        with self._lock:
+            self._lag = cases
         metrics.EXPLAINER_LAG.set(cases)
 
     @property
