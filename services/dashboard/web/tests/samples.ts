@@ -1,4 +1,4 @@
-import type { Figures, Inspection, Wall } from "../src/api/types";
+import type { Explanation, Figures, Inspection, Wall } from "../src/api/types";
 
 export const FIGURES: Figures = {
   seen: 1,
@@ -58,5 +58,30 @@ export function wall(latest: Inspection[] = []): Wall {
         cameras: [{ camera_id: "cam-1", figures: FIGURES, latest, flagged: latest.filter((one) => one.verdict !== "pass") }],
       },
     ],
+  };
+}
+
+export function explanation(method: string, change: Partial<Explanation> = {}): Explanation {
+  return {
+    method,
+    status: "done",
+    reason: "",
+    detail: "",
+    has_map: true,
+    target_class: "",
+    probability: 0.93,
+    grade: "B",
+    trust: 0.62,
+    deletion_auc: 0.3,
+    insertion_auc: 0.8,
+    random_auc: 0.5,
+    stability: 0.9,
+    coverage: 1,
+    passes: 320,
+    seconds: 1.4,
+    scale: { calibrated: true, low: 0.1, high: 0.4 },
+    hottest: { x: 0.8, y: 0.2 },
+    coloured_share: 0.04,
+    ...change,
   };
 }

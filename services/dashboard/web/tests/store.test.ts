@@ -100,4 +100,18 @@ describe("the live store", () => {
     expect(newest().url).toBe("/api/v1/stream?line=line%20a");
     expect(store.read().wall).toBeNull();
   });
+
+  it("tells of explanations as they come, and that some may have been missed after an outage", () => {
+    const heard: (string[] | null)[] = [];
+    const stop = store.onExplained((frameIds) => heard.push(frameIds));
+    newest().say("snapshot", wall());
+    newest().say("explained", { frame_ids: ["frame-1"] });
+    expect(heard).toEqual([null, ["frame-1"]]);
+    newest().onerror?.();
+    newest().say("snapshot", wall());
+    expect(heard).toEqual([null, ["frame-1"], null]);
+    stop();
+    newest().say("explained", { frame_ids: ["frame-2"] });
+    expect(heard).toHaveLength(3);
+  });
 });

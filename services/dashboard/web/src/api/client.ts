@@ -23,6 +23,19 @@ export function thumbnailUrl(frameId: string, side: ThumbnailSide): string {
   return `${BASE}/frames/${encodeURIComponent(frameId)}/thumbnail?size=${side}`;
 }
 
+/** A map over the picture; `atMs` is when it was made, so that a newer one has another address. */
+export function overlayUrl(frameId: string, method: string, atMs: number): string {
+  return `${BASE}/frames/${encodeURIComponent(frameId)}/explanations/${encodeURIComponent(method)}.png?at=${atMs}`;
+}
+
+/** The colours of maps, from where they begin to the strongest. */
+export const LEGEND_URL = `${BASE}/explanations/legend.png`;
+
+/** A stream of maps that become better. */
+export function explainUrl(frameId: string, method: string): string {
+  return `${BASE}/frames/${encodeURIComponent(frameId)}/explain?method=${encodeURIComponent(method)}`;
+}
+
 export function streamUrl(lineId: string | null): string {
   return lineId === null ? `${BASE}/stream` : `${BASE}/stream?line=${encodeURIComponent(lineId)}`;
 }

@@ -117,8 +117,60 @@ export type Place =
   | { kind: "record"; topic: string; partition: number; offset: number }
   | { kind: "none" };
 
+export type ExplanationStatus = "done" | "partial" | "failed";
+export type Grade = "A" | "B" | "C" | "D";
+
+/** Where one method sees the reason of a verdict. Null is not measured. */
+export interface Explanation {
+  method: string;
+  status: ExplanationStatus;
+  /** Stable token of why there is no map; empty unless failed. */
+  reason: string;
+  detail: string;
+  has_map: boolean;
+  /** Empty stands for the anomaly score. */
+  target_class: string;
+  probability: number | null;
+  grade: Grade | null;
+  /** Estimated chance that the hottest point lies on the defect. */
+  trust: number | null;
+  deletion_auc: number | null;
+  insertion_auc: number | null;
+  random_auc: number | null;
+  stability: number | null;
+  coverage: number | null;
+  passes: number;
+  seconds: number | null;
+  scale: { calibrated: boolean; low: number | null; high: number | null };
+  /** Shares of the picture's width and height. */
+  hottest: { x: number; y: number } | null;
+  /** Share of the picture that is coloured; null where the scale is not calibrated. */
+  coloured_share: number | null;
+}
+
+export interface Explained {
+  /** `no_case`: it passed, so nothing had to be explained. `missing`: none is kept any more. */
+  state: "explained" | "pending" | "no_case" | "missing" | "unavailable";
+  at_ms: number | null;
+  /** Overlap of the hottest tenths of the first two maps. */
+  agreement: number | null;
+  /** What a map can be asked for with; empty where none can be made. */
+  methods: string[];
+}
+
+/** One map on its way, made on request. */
+export interface ExplainStep {
+  explanation: Explanation;
+  /** The overlay, base64; empty without a map. */
+  png: string;
+  final: boolean;
+}
+
 export interface Part {
   inspection: Inspection;
+  explained: Explained;
+  /** The one that is shown first in front. */
+  explanations: Explanation[];
   uncertainty: number | null;
   timings: StageTimings;
   place: Place;

@@ -3,6 +3,8 @@ export interface Formats {
   count: (value: number) => string;
   rate: (value: number) => string;
   percent: (share: number) => string;
+  /** Without decimals: for estimates. */
+  percentWhole: (share: number) => string;
   score: (value: number) => string;
   milliseconds: (value: number) => string;
   bytes: (value: number) => string;
@@ -39,6 +41,7 @@ export function makeFormats(locale: string): Formats {
     count: (value) => whole.format(value),
     rate: (value) => (value >= 100 ? whole : oneDigit).format(value),
     percent: (share) => (share === 0 || share >= 0.9995 ? percentWhole : percentFine).format(share),
+    percentWhole: (share) => percentWhole.format(share),
     score: (value) => {
       if (value > 0 && value < 0.001) return `<${scoreFine.format(0.001)}`;
       return (value > 0 && value < 0.01 ? scoreFine : score).format(value);

@@ -24,6 +24,15 @@ export function useLive(): LiveState {
   return useSyncExternalStore(store.subscribe, store.read);
 }
 
+/** Call back when the explanation of a frame has come, or may have. */
+export function useExplained(frameId: string, callback: () => void): void {
+  const store = useLiveStore();
+  useEffect(
+    () => store.onExplained((frameIds) => (frameIds === null || frameIds.includes(frameId)) && callback()),
+    [store, frameId, callback],
+  );
+}
+
 /** The server's time, moving once a second. */
 export function useServerNow(): number {
   const { clockAheadMs } = useLive();

@@ -16,6 +16,9 @@ export interface LiveState {
   lineId: string | null;
 }
 
+/** Told of frames whose explanations have come; null stands for "any may have". */
+export type ExplainedListener = (frameIds: string[] | null) => void;
+
 const REDRAW_MS = 400;
 const SILENCE_MS = 5_000;
 const RETRY_MS = 1_500;
@@ -33,6 +36,7 @@ export class LiveStore {
   };
   private shown = this.state;
   private readonly listeners = new Set<() => void>();
+  private readonly explainedListeners = new Set<ExplainedListener>();
   private source: EventSource | null = null;
   private redraw: ReturnType<typeof setTimeout> | null = null;
   private retry: ReturnType<typeof setTimeout> | null = null;
@@ -42,6 +46,11 @@ export class LiveStore {
   readonly subscribe = (listener: () => void): (() => void) => {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  };
+
+  readonly onExplained = (listener: ExplainedListener): (() => void) => {
+    this.explainedListeners.add(listener);
+    return () => this.explainedListeners.delete(listener);
   };
 
   readonly read = (): LiveState => this.shown;
@@ -90,6 +99,10 @@ export class LiveStore {
       const batch = JSON.parse(event.data as string) as Batch;
       if (this.state.wall) this.heard(batch.at_ms, { wall: withBatch(this.state.wall, batch) });
     });
+    source.addEventListener("explained", (event) => {
+      this.heardAtMs = Date.now();
+      this.sayExplained((JSON.parse(event.data as string) as { frame_ids: string[] | null }).frame_ids);
+    });
     source.addEventListener("stats", (event) => {
       const stats = JSON.parse(event.data as string) as Stats;
       if (this.state.wall) this.heard(stats.at_ms, { wall: withStats(this.state.wall, stats) });
@@ -129,6 +142,12 @@ export class LiveStore {
     const opened = this.state.phase !== "open";
     const lastDecidedMs = Math.max(lastDecidedAt(change.wall) ?? 0, this.state.lastDecidedMs ?? 0) || null;
     this.update({ ...change, lastDecidedMs, phase: "open", clockAheadMs: atMs - nowMs }, opened);
+    // What was explained while nobody listened is not told again.
+    if (opened) this.sayExplained(null);
+  }
+
+  private sayExplained(frameIds: string[] | null): void {
+    for (const listener of this.explainedListeners) listener(frameIds);
   }
 
   private lost(): void {

@@ -7,8 +7,11 @@ import { Icon } from "../../components/Icon";
 import { Message } from "../../components/Message";
 import { PartThumb } from "../../components/PartThumb";
 import { useI18n } from "../../i18n";
+import { useExplained } from "../../live/hooks";
+import { MapBar } from "./MapBar";
 import styles from "./PartPage.module.css";
 import { PANELS } from "./panels";
+import { useMaps } from "./useMaps";
 import { Viewer } from "./Viewer";
 
 type Loaded = { frameId: string; part: Part } | { frameId: string; problem: Problem };
@@ -16,7 +19,8 @@ type Loaded = { frameId: string; part: Part } | { frameId: string; problem: Prob
 export function PartPage() {
   const { t } = useI18n();
   const { frameId = "" } = useParams();
-  const [loaded, reload] = usePart(frameId);
+  const [loaded, reload, refresh] = usePart(frameId);
+  useExplained(frameId, refresh);
   const navigate = useNavigate();
   const part = loaded && "part" in loaded ? loaded.part : null;
   const previousId = part?.previous_frame_id ?? null;
@@ -45,6 +49,7 @@ interface LoadedProps {
 function LoadedPart({ part, onOpen, onReload }: LoadedProps) {
   const { t, format } = useI18n();
   const { inspection } = part;
+  const maps = useMaps(part);
   return (
     <div className={styles["page"]}>
       <div className={styles["bar"]}>
@@ -59,7 +64,8 @@ function LoadedPart({ part, onOpen, onReload }: LoadedProps) {
         <span className={styles["keys"]}>{t("part.keys")}</span>
       </div>
       <div className={styles["viewer"]}>
-        <Viewer inspection={inspection} />
+        <Viewer inspection={inspection} map={maps.shown} opacity={maps.hidden ? 0 : maps.opacity} />
+        <MapBar explained={part.explained} maps={maps} />
       </div>
       <nav className={styles["film"]} aria-label={t("part.neighbours")}>
         <button type="button" className={ButtonLook} aria-label={t("part.previous")} title={t("part.previous")}
@@ -75,7 +81,7 @@ function LoadedPart({ part, onOpen, onReload }: LoadedProps) {
       </nav>
       <div className={styles["side"]}>
         {PANELS.map(({ id, Panel }) => (
-          <Panel key={id} part={part} />
+          <Panel key={id} part={part} maps={maps} />
         ))}
       </div>
     </div>
@@ -125,9 +131,9 @@ function PartProblem({ problem, onRetry }: { problem: Problem; onRetry: () => vo
 }
 
 /** The part of an address; the one before stays on the page until the next has come. */
-function usePart(frameId: string): [Loaded | null, () => void] {
+function usePart(frameId: string): [loaded: Loaded | null, reload: () => void, refresh: () => void] {
   const [loaded, setLoaded] = useState<Loaded | null>(null);
-  const [attempt, setAttempt] = useState(0);
+  const [attempt, setAttempt] = useState({ count: 0, quietly: false });
   useEffect(() => {
     const abort = new AbortController();
     fetchPart(frameId, abort.signal)
@@ -135,12 +141,14 @@ function usePart(frameId: string): [Loaded | null, () => void] {
       .catch((error: unknown) => {
         if (abort.signal.aborted) return;
         const problem = error instanceof ApiError ? error.problem : { reason: "error", message: String(error) };
-        setLoaded({ frameId, problem });
+        // What is on the page stays there when only news of it could not be had.
+        setLoaded((now) => (attempt.quietly && now?.frameId === frameId && "part" in now ? now : { frameId, problem }));
       });
     return () => abort.abort();
   }, [frameId, attempt]);
-  const reload = useCallback(() => setAttempt((count) => count + 1), []);
-  return [loaded, reload];
+  const reload = useCallback(() => setAttempt(({ count }) => ({ count: count + 1, quietly: false })), []);
+  const refresh = useCallback(() => setAttempt(({ count }) => ({ count: count + 1, quietly: true })), []);
+  return [loaded, reload, refresh];
 }
 
 function usePageKeys(onPrevious: () => void, onNext: () => void): void {
@@ -148,6 +156,9 @@ function usePageKeys(onPrevious: () => void, onNext: () => void): void {
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+      // A slider and a list have their own use for the arrows.
+      const arrowsTaken = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
+      if (arrowsTaken && event.key.startsWith("Arrow")) return;
       if (event.key === "ArrowLeft") onPrevious();
       else if (event.key === "ArrowRight") onNext();
       else if (event.key === "Escape") void navigate("/");

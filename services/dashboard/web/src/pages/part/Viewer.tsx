@@ -5,17 +5,29 @@ import { IconButtonLook } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { PictureNote, usePictureProblem } from "../../components/Picture";
 import { useI18n } from "../../i18n";
+import { MapLegend } from "./MapLegend";
+import { methodName } from "./mapWords";
+import type { ShownMap } from "./maps";
 import styles from "./Viewer.module.css";
 import { FIT, moved, zoomAt, type View } from "./zoom";
 
 const STEP = 1.4;
 
-/** The picture, large: wheel, pinch, drag, double click, buttons and the keys + − 0. */
-export function Viewer({ inspection }: { inspection: Inspection }) {
+interface Props {
+  inspection: Inspection;
+  /** What lies over the picture. */
+  map: ShownMap | null;
+  /** How strongly it does, 0 to 1. */
+  opacity: number;
+}
+
+/** The picture, large: wheel, pinch, drag, double click, buttons and the keys + − 0. Its map zooms with it. */
+export function Viewer({ inspection, map, opacity }: Props) {
   const { t, format } = useI18n();
   const [pane, setPane] = useState<HTMLDivElement | null>(null);
   // Zoom and place stay from part to part: who looks at one spot wants to see it on the next part too.
   const [view, setView] = useState<View>(FIT);
+  const [brokenUrl, setBrokenUrl] = useState<string | null>(null);
   const zoom = useCallback(
     (factor: number, at?: { clientX: number; clientY: number }) => {
       if (!pane) return;
@@ -35,8 +47,10 @@ export function Viewer({ inspection }: { inspection: Inspection }) {
       {/* eslint-disable-next-line jsx-a11y/no-static-element-interactions */}
       <div ref={setPane} className={styles["pane"]} data-zoomed={view.scale > 1} data-close={view.scale >= 6}
         data-testid="viewer-pane" {...drag} onDoubleClick={(event) => (view.scale > 1 ? setView(FIT) : zoom(3, event))}>
-        <FullPicture key={inspection.frame_id} inspection={inspection} view={view} />
+        <FullPicture key={inspection.frame_id} inspection={inspection} view={view} map={map} opacity={opacity}
+          onMapBroken={setBrokenUrl} />
       </div>
+      {map && <MapLegend explanation={map.explanation} broken={brokenUrl === map.url} />}
       <div className={styles["tools"]}>
         <button type="button" className={IconButtonLook} aria-label={t("viewer.zoom_out")} onClick={() => zoom(1 / STEP)}>
           <Icon name="minus" />
@@ -55,11 +69,15 @@ export function Viewer({ inspection }: { inspection: Inspection }) {
   );
 }
 
-function FullPicture({ inspection, view }: { inspection: Inspection; view: View }) {
+type FullPictureProps = Props & { view: View; onMapBroken: (url: string) => void };
+
+function FullPicture({ inspection, view, map, opacity, onMapBroken }: FullPictureProps) {
   const { t } = useI18n();
   const url = imageUrl(inspection.frame_id);
   const [failed, setFailed] = useState(false);
-  const [ready, setReady] = useState(false);
+  // Width by height, known once the picture is there.
+  const [aspect, setAspect] = useState<number | null>(null);
+  const ready = aspect !== null;
   const [attempt, setAttempt] = useState(0);
   const [back] = useState(() => () => {
     setFailed(false);
@@ -73,8 +91,16 @@ function FullPicture({ inspection, view }: { inspection: Inspection; view: View 
   return (
     <>
       <img key={attempt} src={url} alt={alt} style={{ transform, position: "absolute", inset: 0, opacity: ready ? 1 : 0 }}
-        draggable={false} data-testid="full-picture" onLoad={() => setReady(true)} onError={() => setFailed(true)} />
+        draggable={false} data-testid="full-picture" onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) => setAspect(naturalWidth / naturalHeight)} onError={() => setFailed(true)} />
       {!ready && <img src={thumbnailUrl(inspection.frame_id, 640)} alt="" style={{ transform }} draggable={false} />}
+      {ready && map && (
+        // Exactly where the picture is: a map is rounded to few places and has not quite the picture's own aspect.
+        <div className={styles["over"]} style={{ transform, opacity }}>
+          <img src={map.url} alt={t("map.alt", { method: methodName(map.explanation.method, t) })} draggable={false}
+            data-testid="map" style={{ aspectRatio: aspect, width: `min(100cqw, ${100 * aspect}cqh)` }}
+            onError={() => onMapBroken(map.url)} />
+        </div>
+      )}
     </>
   );
 }

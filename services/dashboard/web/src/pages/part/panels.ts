@@ -5,17 +5,20 @@ import { HistoryPanel } from "./HistoryPanel";
 import { PlacePanel } from "./PlacePanel";
 import { TimingsPanel } from "./TimingsPanel";
 import { VerdictPanel } from "./VerdictPanel";
+import type { Maps } from "./useMaps";
 import { ViewsPanel } from "./ViewsPanel";
+import { WhyPanel } from "./WhyPanel";
 
 interface PanelEntry {
   id: string;
   /** Draws nothing when it has nothing to say of the part. */
-  Panel: ComponentType<{ part: Part }>;
+  Panel: ComponentType<{ part: Part; maps: Maps }>;
 }
 
 /** What stands beside the picture, in this order. A new kind of knowledge about a part is one more entry. */
 export const PANELS: PanelEntry[] = [
   { id: "verdict", Panel: VerdictPanel },
+  { id: "why", Panel: WhyPanel },
   { id: "views", Panel: ViewsPanel },
   { id: "timings", Panel: TimingsPanel },
   { id: "history", Panel: HistoryPanel },
