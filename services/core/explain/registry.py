@@ -48,6 +48,10 @@ def build_explainer(
         return Centre()
     if method in ("gradcam", "hirescam"):
         return _class_activation(method, classifier, layer)
+    if method == "lime":
+        from services.core.explain.lime import Lime  # noqa: PLC0415 - loads torch and captum
+
+        return Lime(fill=fill)
     raise InvalidInputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
 
 
