@@ -185,7 +185,9 @@ class _Stream:
     def abandon(self) -> None:
         """The client is closed while somebody waits."""
         with self._lock:
-            self._abandoned, self._over = not self._over, True
+            if self._over:
+                return
+            self._abandoned = self._over = True
         self._hang_up()
 
     def _begin(self) -> _Attempt | None:

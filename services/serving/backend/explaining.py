@@ -113,7 +113,9 @@ class _Meter:
 
     def map_must_end(self, *, keep_for_evidence: bool) -> bool:
         """Whether there is only time left for the evidence."""
-        evidence_s = EVIDENCE_PASSES * self._passes_s / max(1, self._passes) if keep_for_evidence else 0.0
+        # One more batch, which will have begun before this is asked again.
+        passes = EVIDENCE_PASSES + self._terms.batch_size if keep_for_evidence else 0
+        evidence_s = passes * self._passes_s / max(1, self._passes)
         return self.seconds >= self._budget_s - min(evidence_s, _MOST_FOR_EVIDENCE * self._budget_s)
 
 
@@ -142,6 +144,7 @@ def explain(
         raise ExplanationError(f"method must be one of {', '.join(METHODS)}, got {request.method!r}", "unknown_method")
     if terms.given_up():
         raise GivenUpError("somebody must wait for the map, the caller gave up")
+    image = np.ascontiguousarray(image)
     # What is asked first brings the engine up, which must not be charged to the budget of one image.
     probability = float(target_values(model.probabilities(image[None]), request.target)[0])
     options: dict[str, Any] = {"classifier": model.network()} if request.method in NETWORK_METHODS else {}

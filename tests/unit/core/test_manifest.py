@@ -122,6 +122,7 @@ def test_what_is_no_plain_json_object_is_refused(data: bytes) -> None:
     [
         ({"alias": "../up"}, "alias"),
         ({"alias": "UPPER"}, "alias"),
+        ({"alias": "explain-weld"}, "alias"),
         ({"version": 0}, "version"),
         ({"embedding_size": 0}, "embedding_size"),
         ({"classes": ("good",)}, "classes"),

@@ -33,7 +33,8 @@ from services.serving.agent import ServingAgent
 from services.serving.backend.apart import version_digest
 from services.serving.backend.record import Candidate, Choice, Key, write_choice
 from services.serving.bringup import BringUp
-from services.serving.repository import Placement
+from services.serving.explainers import Explainers
+from services.serving.repository import ExplainingPlacement, Placement
 from services.serving.versions import VersionKey, VersionState
 from tests.support.model_versions import write_model_version
 
@@ -56,6 +57,7 @@ class Line:
 
     def __init__(self, versions: Path, tmp_path: Path) -> None:
         self.now_s = 100.0
+        self.explaining: ExplainingPlacement | None = None
         self.broker = MemoryBroker()
         self.triton = MemoryTriton()
         self.control = MemoryModelControl(self.triton)
@@ -82,6 +84,7 @@ class Line:
             self.health,
             unload_grace_s=60.0,
             keep_on_disk_s=3600.0,
+            explainers=Explainers(bring_up, self.explaining, clock=lambda: self.now_s),
             clock=lambda: self.now_s,
         )
 
@@ -100,7 +103,8 @@ class Line:
             self.registry.read_all()
             self.agent.turn()
             deadline = time.monotonic() + 20
-            while any(version.busy for version in self.agent._tracked.values()):
+            explainers = self.agent._explainers
+            while any(one.busy for one in (*self.agent._tracked.values(), *explainers._known.values())):
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
             self.now_s += 0.001
@@ -437,3 +441,77 @@ def test_run_ends_soon_after_the_stop_is_asked_for_and_leaves_what_is_loaded(lin
     assert not thread.is_alive()
     assert not line.health.ready
     assert line.triton.loaded == {"default-v1"}
+
+
+@pytest.fixture
+def explained(line: Line) -> Line:
+    """The same agent, told to explain."""
+    line.explaining = ExplainingPlacement()
+    line.agent = line.new_agent()
+    return line
+
+
+def test_live_and_previous_are_explained_and_a_shadow_is_not(explained: Line) -> None:
+    for version in (1, 2, 3):
+        explained.publish("default", version)
+    explained.writer.change("default", functools.partial(aliases.shadow, version=1, **WHO))
+    explained.turn()
+    explained.turn()
+    assert {name for name in explained.triton.loaded if name.startswith("explain-")} == {
+        "explain-default-v2",
+        "explain-default-v3",
+    }
+    assert set(explained.states()) == {"default-v1", "default-v2", "default-v3"}, "they are no versions"
+
+
+def test_an_explaining_model_that_is_refused_or_slow_takes_nothing_from_readiness(explained: Line) -> None:
+    explained.triton.refusals["explain-default-v1"] = "no memory"
+    explained.publish("default", 1)
+    explained.turn()
+    explained.turn()
+    assert explained.triton.loaded == {"default-v1"}
+    assert explained.health.ready
+    assert explained.states() == {"default-v1": VersionState.WARM}
+
+
+def test_no_explaining_model_is_loaded_while_versions_come_up(explained: Line) -> None:
+    explained.publish("default", 1)
+    release = threading.Event()
+    explained.answer = lambda name, images: (release.wait(10), right_answer(name, images))[1]
+    explained.registry.read_all()
+    for _ in range(5):
+        explained.agent.turn()
+    assert not explained.agent._explainers._known
+    release.set()
+    explained.turn()
+    explained.turn()
+    assert "explain-default-v1" in explained.triton.loaded
+
+
+def test_explaining_models_leave_with_their_versions_after_the_grace_and_come_back_after_a_restart(
+    explained: Line,
+) -> None:
+    for version in (1, 2, 3):
+        explained.publish("default", version)
+        explained.turn()
+        explained.turn()
+    assert "explain-default-v1" in explained.triton.loaded, "cases of it may be on their way"
+    explained.triton.restart()
+    explained.turn()
+    explained.turn()
+    assert {"explain-default-v2", "explain-default-v3"} < explained.triton.loaded
+    explained.turn(70)
+    explained.turn()
+    assert explained.triton.loaded == {"default-v2", "default-v3", "explain-default-v2", "explain-default-v3"}
+
+
+def test_a_new_agent_takes_charge_of_explaining_models_that_an_earlier_one_left(explained: Line) -> None:
+    explained.publish("default", 1)
+    explained.turn()
+    explained.turn()
+    explained.triton.loaded.add("explain-weld-v7")
+    explained.agent = explained.new_agent()
+    explained.turn()
+    explained.turn()
+    assert explained.triton.loaded == {"default-v1", "explain-default-v1"}
+    assert set(explained.states()) == {"default-v1"}

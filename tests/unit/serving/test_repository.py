@@ -12,7 +12,15 @@ from services.core.errors import InvalidInputError
 from services.core.manifest import Calibration, Lineage, ModelManifest, Normalisation
 from services.core.preprocessing import Preprocessing
 from services.core.types import OperatingPoint
-from services.serving.repository import Placement, remove_entry, render_config, write_entry
+from services.serving.repository import (
+    ExplainingPlacement,
+    Placement,
+    remove_entry,
+    render_config,
+    render_explaining_config,
+    write_entry,
+    write_explaining_entry,
+)
 
 
 @pytest.fixture
@@ -140,3 +148,35 @@ def test_removing_an_entry_twice_is_no_error(tmp_path: Path, manifest: ModelMani
     remove_entry(tmp_path, "weld-v3")
     remove_entry(tmp_path, "weld-v3")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_explaining_configuration_is_decoupled_without_batching_on_the_same_engine(manifest: ModelManifest) -> None:
+    placement = Placement(device="gpu", gpus=(1, 2), instances=3, engine="onnx", precision="float16", threads=4)
+    explaining = ExplainingPlacement(nice=7, batch_size=8)
+    config = parse(render_explaining_config(manifest, Path("/data/weld/3"), placement, explaining, Path("/cache")))
+    assert config.name == "explain-weld-v3"
+    assert config.max_batch_size == 0
+    assert config.model_transaction_policy.decoupled
+    assert not config.HasField("dynamic_batching")
+    assert list(config.input[0].dims) == [192, 320, 3]
+    assert {output.name: list(output.dims) for output in config.output} == {"MAP": [-1, -1], "FIGURES": [8]}
+    assert (config.instance_group[0].count, list(config.instance_group[0].gpus)) == (1, [1])
+    assert {name: value.string_value for name, value in config.parameters.items()} == {
+        "version_folder": "/data/weld/3",
+        "engine": "onnx",
+        "precision": "float16",
+        "threads": "1",
+        "nice": "7",
+        "batch_size": "8",
+        "max_waiting": "16",
+        "cache_folder": "/cache",
+    }
+
+
+def test_the_entries_of_a_version_and_of_its_explaining_model_lie_side_by_side(
+    manifest: ModelManifest, tmp_path: Path
+) -> None:
+    write_entry(tmp_path / "models", manifest, tmp_path, Placement())
+    entry = write_explaining_entry(tmp_path / "models", manifest, tmp_path, Placement(), ExplainingPlacement())
+    assert sorted(folder.name for folder in (tmp_path / "models").iterdir()) == ["explain-weld-v3", "weld-v3"]
+    assert "backend.explain_model import" in (entry / "1" / "model.py").read_text()
