@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from services.runtime.settings import ServiceSettings
 
 app = typer.Typer(
-    help="Visual inspection of production lines: images in, verdicts out.",
+    help="Visual inspection of production lines: images in, verdicts and their reasons out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -47,7 +47,7 @@ app.add_typer(topics_app, name="topics", rich_help_panel="By hand")
 app.add_typer(models_app, name="models", rich_help_panel="By hand")
 app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
-SERVICES = ("ingest", "detector", "serving", "dashboard")
+SERVICES = ("ingest", "detector", "explainer", "serving", "dashboard")
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -92,6 +92,12 @@ def ingest() -> None:
 def detector() -> None:
     """Score frames on Triton and publish verdicts and cases."""
     _serve("detector")
+
+
+@app.command(rich_help_panel="Services")
+def explainer() -> None:
+    """Explain cases: where the model saw the reason of its verdict."""
+    _serve("explainer")
 
 
 @app.command(rich_help_panel="Services")

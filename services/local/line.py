@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,10 @@ from services.local.process import LOOPBACK, free_port, tail
 from services.local.servers import Servers
 
 #: The order in which work stops flowing: who takes it in first, who tells of it last.
-STOP_ORDER = ("ingest", "detector", "serving", "dashboard")
+STOP_ORDER = ("ingest", "detector", "explainer", "serving", "dashboard")
 _READY_TIMEOUT_S = 180.0
+#: The broker of this machine keeps every byte in memory: maps are as large as they need to be to be seen.
+_FEWER_BYTES = {"MAP_SIDE_PX": "64", "KAFKA__COMPRESSION": "gzip"}
 _POLL_S = 0.1
 
 
@@ -90,12 +92,12 @@ class Line:
                     fit.result()
         # Services wait for what they need by themselves: their imports and the model's way here overlap.
         self._make_members()
-        for name in ("serving", "detector", "dashboard"):
+        for name in ("serving", "detector", "explainer", "dashboard"):
             if name in self.members:
                 self.members[name].start()
         with self._timed("model"):
             ensure_live_model(self.servers.kafka, self.servers.objects, self._starter)
-        for name in ("serving", "dashboard", "detector"):
+        for name in ("serving", "dashboard", "detector", "explainer"):
             if name in self.members:
                 with self._timed(name):
                     self._wait_ready(self.members[name])
@@ -108,6 +110,7 @@ class Line:
 
     def _make_members(self) -> None:
         common = self.servers.settings()
+        explainer_port = str(free_port())
         services: dict[str, dict[str, str]] = {
             "ingest": {
                 "CONFIG": str(self._plan.ingest_config.resolve()),
@@ -115,6 +118,7 @@ class Line:
                 "SPOOL__DIRECTORY": str((self._plan.data / "spool").resolve()),
             },
             "detector": {"GRPC__PORT": str(free_port())},
+            "explainer": {"GRPC__PORT": explainer_port, **_FEWER_BYTES},
             "serving": {
                 "TRITON_URL": self.servers.triton_url,
                 "REPOSITORY": str(self.servers.repository.resolve()),
@@ -123,7 +127,11 @@ class Line:
             },
         }
         if self._plan.page_port is not None:
-            services["dashboard"] = {"WEB__HOST": LOOPBACK, "WEB__PORT": str(self._plan.page_port)}
+            services["dashboard"] = {
+                "WEB__HOST": LOOPBACK,
+                "WEB__PORT": str(self._plan.page_port),
+                "EXPLAINER__ADDRESS": f"{LOOPBACK}:{explainer_port}",
+            }
         for name, own in services.items():
             more = self._plan.settings.get(name, {})
             self.members[name] = Member(name, {**common, **own, **more}, logs=self.logs)
@@ -210,17 +218,22 @@ class Line:
 
     # ---- stop
 
-    def stop_services(self, report: Callable[[str, bool], None] = lambda _name, _drained: None) -> bool:
-        """Stop the services in the order in which frames flow, so that what is under way still gets its verdict.
+    def stop_services(
+        self,
+        report: Callable[[str, bool], None] = lambda _name, _drained: None,
+        names: Sequence[str] = STOP_ORDER,
+    ) -> bool:
+        """Stop services in the order in which frames flow, so that what is under way still gets its verdict.
 
         Args:
             report: Told of each service that has stopped, with whether it drained by itself.
+            names: Which ones, in that order.
 
         Returns:
-            Whether every service drained.
+            Whether every one of them drained.
         """
         drained = True
-        for name in STOP_ORDER:
+        for name in names:
             member = self.members.get(name)
             if member is None or not member.process.alive:
                 continue

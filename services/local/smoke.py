@@ -23,6 +23,8 @@ from services.runtime.lifecycle import Shutdown
 
 _DEFAULT_FRAMES = 300
 _TELL_S = 2.0
+#: All frames come at once here, so the cases pile up: most get the fast map, and the account does not take minutes.
+_EXPLAINER = {"POLICY__FAST_ABOVE_CASES": "4", "BUDGET__CASE_S": "4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _measure(options: SmokeOptions, data: Path, screen: Console, shutdown: Shutd
     if frames_in == 0:
         raise InvalidInputError(f"the folder must hold files, got {options.source}")
     line = Line(
-        LinePlan(data=data, ingest_config=config, engine="memory"),
+        LinePlan(data=data, ingest_config=config, engine="memory", settings={"explainer": _EXPLAINER}),
         report=lambda name, seconds: screen.print(f"  ✓ {name} {seconds:.1f} s"),
         model_report=_Announcer(screen),
         cancelled=lambda: shutdown.requested,
@@ -96,6 +98,12 @@ def _measure(options: SmokeOptions, data: Path, screen: Console, shutdown: Shutd
         line.start_ingest()
         progress = _Progress(screen, frames_in, shutdown)
         complete = tally.wait_for(frames_in, options.timeout_s, during=progress)
+        if shutdown.requested:
+            raise CancelledError("interrupted")
+        # Every case is written by then; the explainer, which steps back for verdicts, may have some left to do.
+        line.stop_services(names=("ingest", "detector"))
+        explaining = _Progress(screen, 0, shutdown, "cases explained")
+        complete &= tally.wait_for_explained(options.timeout_s, during=explaining)
         if shutdown.requested:
             raise CancelledError("interrupted")
         if not complete:
@@ -111,11 +119,12 @@ def _measure(options: SmokeOptions, data: Path, screen: Console, shutdown: Shutd
 
 
 class _Progress:
-    """Tells now and then how many frames are settled."""
+    """Tells now and then how far it is."""
 
-    def __init__(self, screen: Console, frames: int, shutdown: Shutdown) -> None:
+    def __init__(self, screen: Console, whole: int, shutdown: Shutdown, what: str = "frames") -> None:
         self._screen = screen
-        self._frames = frames
+        self._of = f" of {whole}" if whole else ""
+        self._what = what
         self._shutdown = shutdown
         self._told_s = time.monotonic()
 
@@ -123,7 +132,7 @@ class _Progress:
         """Take a count; False when somebody wants to stop."""
         if time.monotonic() - self._told_s > _TELL_S:
             self._told_s = time.monotonic()
-            self._screen.print(f"  … {settled} of {self._frames} frames")
+            self._screen.print(f"  … {settled}{self._of} {self._what}")
         return not self._shutdown.requested
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.adapters.codec import decode_case, decode_frame, decode_inspection
+from services.adapters.codec_explained import decode_explained_case
 from services.adapters.connection import KafkaConnection
 from services.adapters.kafka import KafkaTopicReader
 from services.adapters.ports import Record
 from services.core.errors import EventDecodeError
-from services.core.topics import CASES, FRAMES, VERDICTS, dead_letter
+from services.core.topics import CASES, EXPLAINED, FRAMES, VERDICTS, dead_letter
 
 _POLL_RECORDS = 1_000
 _POLL_S = 0.2
@@ -26,9 +27,11 @@ class Outcome:
         frames_in: Distinct frames that were offered.
         verdicts: Distinct frames and versions that a model gave a verdict on.
         lost: Frames that have neither a verdict nor a dead letter.
-        duplicates: Further records of an id that was there already, over verdicts, cases and dead letters.
+        duplicates: Further records of an id that was there already, over verdicts, cases, explained cases and dead
+            letters.
         dead_lettered: Distinct frames that no model could look at.
         cases: Distinct cases.
+        explained: Distinct cases that came out of the explainer, with their maps or the reason why there is none.
         frames_per_s: Verdicts a second, from the first to the last.
     """
 
@@ -38,25 +41,27 @@ class Outcome:
     duplicates: int
     dead_lettered: int
     cases: int
+    explained: int
     frames_per_s: float
 
     @property
     def clean(self) -> bool:
-        """Whether each frame came out once."""
-        return self.lost == 0 and self.duplicates == 0
+        """Whether each frame came out once, and each case too."""
+        return self.lost == 0 and self.duplicates == 0 and self.explained == self.cases
 
 
 class Tally:
-    """Reads verdicts, cases and dead letters from their beginning and counts each id once.
+    """Reads verdicts, cases, explained cases and dead letters from their beginning and counts each id once.
 
     Args:
         connection: How to reach the broker.
     """
 
     def __init__(self, connection: KafkaConnection) -> None:
-        self._reader = KafkaTopicReader(connection, [VERDICTS, CASES, dead_letter(FRAMES)])
+        self._reader = KafkaTopicReader(connection, [VERDICTS, CASES, EXPLAINED, dead_letter(FRAMES)])
         self._verdicts: set[tuple[str, int]] = set()
         self._cases: set[str] = set()
+        self._explained: set[str] = set()
         self._dead_letters: set[str] = set()
         self._first_ns = 0
         self._last_ns = 0
@@ -90,16 +95,26 @@ class Tally:
         Returns:
             Whether they all are.
         """
-        settled = -1
+        return self._wait_for(lambda: self.settled, lambda: frames, timeout_s, during)
+
+    def wait_for_explained(self, timeout_s: float, *, during: Callable[[int], bool] = lambda _explained: True) -> bool:
+        """Count until every case is explained; as :meth:`wait_for`, in cases. No further cases may be on their way."""
+        self.read_to_end()
+        return self._wait_for(lambda: len(self._explained), lambda: len(self._cases), timeout_s, during)
+
+    def _wait_for(
+        self, count: Callable[[], int], wanted: Callable[[], int], timeout_s: float, during: Callable[[int], bool]
+    ) -> bool:
+        before = -1
         end_s = time.monotonic() + timeout_s
         while time.monotonic() < end_s:
             self.poll()
-            if self.settled != settled:
-                settled = self.settled
+            if count() != before:
+                before = count()
                 end_s = time.monotonic() + timeout_s
-            if settled >= frames:
+            if before >= wanted():
                 return True
-            if not during(settled):
+            if not during(before):
                 return False
         return False
 
@@ -114,6 +129,7 @@ class Tally:
             duplicates=self.duplicates,
             dead_lettered=len(self._dead_letters),
             cases=len(self._cases),
+            explained=len(self._explained),
             frames_per_s=round((len(scored) - 1) / seconds, 2) if seconds > 0 else 0.0,
         )
 
@@ -127,6 +143,8 @@ class Tally:
                 self._count_verdict(record)
             elif record.topic == CASES:
                 self._once(self._cases, decode_case(record.value).case_id)
+            elif record.topic == EXPLAINED:
+                self._once(self._explained, decode_explained_case(record.value).case.case_id)
             else:
                 self._once(self._dead_letters, _origin_of(record))
 

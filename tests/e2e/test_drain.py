@@ -20,7 +20,9 @@ FRAMES = 160
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
     config = simulated_feed(tmp_path / "ingest.yaml", frames=FRAMES, rate_fps=15)
-    line = Line(LinePlan(data=tmp_path / "data", ingest_config=config, engine="memory"))
+    # Cases come faster than two cores explain them all in full.
+    fast = {"POLICY__FAST_ABOVE_CASES": "4", "BUDGET__CASE_S": "2"}
+    line = Line(LinePlan(data=tmp_path / "data", ingest_config=config, engine="memory", settings={"explainer": fast}))
     try:
         line.start()
         yield line
@@ -28,7 +30,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
         line.stop()
 
 
-@pytest.mark.parametrize("service", ["detector", "ingest"])
+@pytest.mark.parametrize("service", ["detector", "explainer", "ingest"])
 def test_sigterm_mid_stream_loses_and_doubles_nothing(line: Line, service: str) -> None:
     tally = Tally(line.servers.kafka)
     line.start_ingest()
@@ -42,7 +44,9 @@ def test_sigterm_mid_stream_loses_and_doubles_nothing(line: Line, service: str) 
     wait_until(member.ready, what=f"{service} ready again")
     assert tally.wait_for(FRAMES, 60), tally.outcome(FRAMES)
     stopped: dict[str, bool] = {}
-    drained = line.stop_services(stopped.__setitem__)
+    drained = line.stop_services(stopped.__setitem__, ("ingest", "detector"))
+    assert tally.wait_for_explained(60), tally.outcome(FRAMES)
+    drained &= line.stop_services(stopped.__setitem__)
     logs = {name: line.members[name].process.log_tail() for name, gracefully in stopped.items() if not gracefully}
     assert drained, logs
     tally.read_to_end()

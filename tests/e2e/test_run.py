@@ -38,7 +38,9 @@ def test_a_line_runs_stops_and_is_soon_up_again(tmp_path: Path) -> None:
         assert parts
         assert {part["model_version"] for part in parts} == {1}
         health = get(f"{page}/api/v1/health")
-        assert {"ingest", "detector", "serving", "triton"} <= {each["name"] for each in health["components"]}
+        assert {"ingest", "detector", "explainer", "serving", "triton"} <= {
+            each["name"] for each in health["components"]
+        }
     finally:
         code = first.stop(signal.SIGINT)
     assert code == 0, first.output.read_text()

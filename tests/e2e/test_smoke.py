@@ -20,7 +20,17 @@ from services.core.simulation.line import draw_part
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 SIGHTLINE = str(Path(sys.executable).with_name("sightline"))
-KEYS = {"frames_in", "verdicts", "lost", "duplicates", "dead_lettered", "cases", "frames_per_s", "startup_s"}
+KEYS = {
+    "frames_in",
+    "verdicts",
+    "lost",
+    "duplicates",
+    "dead_lettered",
+    "cases",
+    "explained",
+    "frames_per_s",
+    "startup_s",
+}
 
 
 def environment(temporary: Path) -> dict[str, str]:
@@ -46,6 +56,7 @@ def test_every_simulated_frame_gets_one_verdict(tmp_path: Path) -> None:
     assert (found["frames_in"], found["verdicts"]) == (60, 60), told
     assert (found["lost"], found["duplicates"], found["dead_lettered"]) == (0, 0, 0), told
     assert 0 <= found["cases"] <= 60
+    assert found["explained"] == found["cases"], told
     assert found["frames_per_s"] > 0
     assert found["startup_s"] > 0
     assert code == 0
@@ -67,6 +78,7 @@ def test_each_file_of_a_folder_comes_out_once_also_what_is_no_image(tmp_path: Pa
     code, found, told = smoke(tmp_path, "--source", str(folder))
     assert (found["frames_in"], found["verdicts"], found["dead_lettered"]) == (9, 6, 3), told
     assert (found["lost"], found["duplicates"]) == (0, 0), told
+    assert found["explained"] == found["cases"] >= 3, "what no model could look at is a case too"
     assert code == 0
 
 

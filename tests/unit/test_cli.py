@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli import SERVICES
 from services.local.process import free_port
 
 SIGHTLINE = Path(sys.executable).with_name("sightline")
@@ -35,6 +36,7 @@ def test_help_lists_every_service_and_what_is_done_by_hand() -> None:
     for name in (
         "ingest",
         "detector",
+        "explainer",
         "serving",
         "dashboard",
         "run",
@@ -86,7 +88,7 @@ def test_a_broker_that_is_away_is_one_clear_message_and_exit_code_1(tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("settings", "nothing"), "the service must be one of ingest, detector, serving, dashboard, got 'nothing'"),
+        (("settings", "nothing"), f"the service must be one of {', '.join(SERVICES)}, got 'nothing'"),
         (("models", "promote", "0"), "Input should be greater than or equal to 1"),
         (("smoke", "--source", "/nowhere"), "does not exist"),
         (("smoke", "--frames", "0"), "Input should be greater than or equal to 1"),
