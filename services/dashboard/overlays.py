@@ -39,7 +39,7 @@ class Overlays:
 
     def __init__(self, cache_bytes: int) -> None:
         self._cache = ByteCache(cache_bytes)
-        self._legend = overlay_png(_ramp(), HeatScale(0.0, 1.0), *_LEGEND_PX)
+        self._legend = _legend_png()
 
     def draw(self, case: KeptExplanations, explanation: Explanation) -> Picture:
         """The overlay of one map.
@@ -85,13 +85,15 @@ def overlay_png(values: NDArray[np.float32], scale: HeatScale, height_px: int, w
         height_px: Of the result.
         width_px: Of the result.
     """
-    rgba = colour(values, scale, height_px, width_px)
-    done, data = cv2.imencode(
-        ".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, _COMPRESSION]
-    )
+    return _png(colour(values, scale, height_px, width_px))
+
+
+def _png(rgba: NDArray[np.uint8]) -> bytes:
+    bgra = cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA)
+    done, data = cv2.imencode(".png", bgra, [cv2.IMWRITE_PNG_COMPRESSION, _COMPRESSION])
     if not done:
-        raise RuntimeError(f"an overlay of {height_px} x {width_px} pixels must be encodable")
-    return bytes(data)
+        raise RuntimeError(f"an overlay must be encodable, got shape {rgba.shape}")
+    return data.tobytes()
 
 
 def summary(explanation: Explanation) -> MapSummary | None:
@@ -117,6 +119,14 @@ def is_calibrated(explanation: Explanation) -> bool:
     return math.isfinite(low) and math.isfinite(high) and HeatScale(low, high).is_calibrated
 
 
-def _ramp() -> NDArray[np.float32]:
+def _legend_png() -> bytes:
+    """The colours in the order in which a map gets them.
+
+    Colours tell how far a map rises above its median, so most of the map that is drawn here is flat. Its scale begins
+    close to its end, as no rise then lies beyond the scale, where colours would be stretched.
+    """
     height_px, width_px = _LEGEND_PX
-    return np.tile(np.linspace(0.0, 1.0, width_px, dtype=np.float32), (height_px, 1))
+    low, high = 0.9, 1.0
+    row = np.concatenate([np.zeros(2 * width_px, np.float32), np.linspace(low, high, width_px, dtype=np.float32)])
+    rgba = colour(np.tile(row, (height_px, 1)), HeatScale(low, high), height_px, row.size)
+    return _png(rgba[:, 2 * width_px :])

@@ -62,6 +62,10 @@ def test_the_legend_goes_from_clear_to_the_strongest_colour() -> None:
     alpha = legend[8, :, 3].astype(int)
     assert (alpha[0], alpha.max()) == (0, alpha[-1])
     assert (np.diff(alpha) >= 0).all()
+    assert (alpha[160] > 100, alpha[8] > 0) == (True, True), "colour begins at the left end and is spread evenly"
+    overlay = decoded(explanation_png(explanation()))
+    strongest = np.unravel_index(int(overlay[..., 3].argmax()), overlay.shape[:2])
+    assert np.abs(overlay[strongest][:3].astype(int) - legend[8, -1, :3].astype(int)).max() <= 12
     assert math.isclose(legend.shape[1] / legend.shape[0], 20)
 
 

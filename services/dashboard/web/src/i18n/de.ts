@@ -165,9 +165,8 @@ export const de: Catalogue = {
   "map.alt": "Karte von {method} über dem Bild",
   "map.broken": "Die Karte ließ sich nicht laden",
   "map.legend.low": "wie bei guten Teilen",
-  "map.legend.weaker": "schwächer",
   "map.legend.high": "am stärksten",
-  "map.legend.uncalibrated": "Nicht an guten Teilen geeicht: nur das heißeste Zehntel ist getönt.",
+  "map.legend.uncalibrated": "nicht geeicht: schwächer",
 
   "method.rise": "RISE",
   "method.rise-centred": "RISE zentriert",
@@ -182,6 +181,7 @@ export const de: Catalogue = {
 
   "grade.label": "Note {grade}",
   "grade.none": "Nicht benotet",
+  "grade.later": "Noch nicht benotet",
   "grade.of": "Wie weit der Karte von {method} zu trauen ist",
   "grade.A": "Dorthin schaut das Modell, und dort ist der Fehler.",
   "grade.B": "Zuerst dort nachsehen.",
@@ -192,7 +192,9 @@ export const de: Catalogue = {
   "found.spot": "Markiert {share} des Bildes, am stärksten {spot}.",
   "found.little": "weniger als 1 %",
   "found.calm": "Nichts darauf hebt sich von guten Teilen ab.",
-  "found.uncalibrated": "Am stärksten {spot}. Wie weit das von guten Teilen abweicht, ist nicht bekannt: die Methode ist für dieses Modell nicht geeicht.",
+  "found.calm.title": "Die Karte ist ruhig.",
+  "found.calm.flagged": "Nichts darauf hebt sich von guten Teilen ab: entschieden hat etwas, das diese Methode nicht sieht.",
+  "found.uncalibrated": "Am stärksten {spot}. Nur das heißeste Zehntel ist getönt: wie weit es von guten Teilen abweicht, ist nicht bekannt, denn die Methode ist für dieses Modell nicht geeicht.",
   "found.none": "Es gibt keine Karte.",
   "found.partial": "Die Zeit war um: das ist die Karte nach {passes} Durchläufen.",
 

@@ -164,9 +164,8 @@ export const en = {
   "map.alt": "Map by {method} over the picture",
   "map.broken": "The map could not be loaded",
   "map.legend.low": "as on good parts",
-  "map.legend.weaker": "weaker",
   "map.legend.high": "strongest",
-  "map.legend.uncalibrated": "Not calibrated on good parts: only the hottest tenth is tinted.",
+  "map.legend.uncalibrated": "not calibrated: weaker",
 
   "method.rise": "RISE",
   "method.rise-centred": "RISE centred",
@@ -181,6 +180,7 @@ export const en = {
 
   "grade.label": "Grade {grade}",
   "grade.none": "Not graded",
+  "grade.later": "Not graded yet",
   "grade.of": "How far to trust the map by {method}",
   "grade.A": "The model looks there, and there the defect is.",
   "grade.B": "Look there first.",
@@ -191,7 +191,9 @@ export const en = {
   "found.spot": "Marks {share} of the picture, most strongly at the {spot}.",
   "found.little": "less than 1%",
   "found.calm": "Nothing on it stands out from good parts.",
-  "found.uncalibrated": "Most strongly at the {spot}. How far that differs from good parts is not known: this method is not calibrated for the model.",
+  "found.calm.title": "The map is calm.",
+  "found.calm.flagged": "Nothing on it stands out from good parts: what decided is something that this method does not see.",
+  "found.uncalibrated": "Most strongly at the {spot}. Only the hottest tenth is tinted: how far it differs from good parts is not known, as this method is not calibrated for the model.",
   "found.none": "There is no map.",
   "found.partial": "Its time ran out: this is the map after {passes} passes.",
 

@@ -4,6 +4,7 @@ import { Panel } from "../../components/Panel";
 import { useI18n, type Translate } from "../../i18n";
 import { Facts, type Fact } from "./Facts";
 import { found, methodName, together, whyNoMap } from "./mapWords";
+import { findingOf } from "./maps";
 import type { Maps } from "./useMaps";
 import type { RequestedMap } from "./useRequestedMap";
 import styles from "./WhyPanel.module.css";
@@ -13,10 +14,11 @@ export function WhyPanel({ part, maps }: { part: Part; maps: Maps }) {
   const { t } = useI18n();
   const { explained, explanations } = part;
   const { focus, requested } = maps;
+  const unfinished = requested?.phase === "running" ? requested.explanation : null;
   if (explained.state === "no_case" && explained.methods.length === 0 && explanations.length === 0) return null;
   return (
     <Panel title={t("panel.why")}>
-      {focus?.has_map && <Judgement explanation={focus} part={part} />}
+      {focus?.has_map && <Judgement explanation={focus} part={part} unfinished={focus === unfinished} />}
       {explained.state !== "explained" && <p className={styles["state"]}>{t(`explained.${explained.state}`)}</p>}
       {explained.state === "explained" && explanations.length === 0 && (
         <p className={styles["state"]}>{t("explained.empty")}</p>
@@ -31,24 +33,31 @@ export function WhyPanel({ part, maps }: { part: Part; maps: Maps }) {
   );
 }
 
-function Judgement({ explanation, part }: { explanation: Explanation; part: Part }) {
+function Judgement({ explanation, part, unfinished }: { explanation: Explanation; part: Part; unfinished: boolean }) {
   const { t, format } = useI18n();
   const { grade, trust } = explanation;
+  const calm = findingOf(explanation) === "calm";
   const agreement = together(part.explanations, part.explained.agreement, t, format);
+  const title = grade === null ? (unfinished ? "grade.later" : "grade.none") : (`grade.${grade}` as const);
+  // "Look there first" needs a "there".
+  const flagged = part.inspection.verdict !== "pass";
+  const sentence = calm && flagged ? t("found.calm.flagged") : found(explanation, t, format);
   return (
     <>
       <div className={styles["grade"]} data-testid="grade">
         <GradeMark grade={grade} size="large" />
         <div>
-          <strong>{t(grade === null ? "grade.none" : `grade.${grade}`)}</strong>
+          <strong>{t(calm ? "found.calm.title" : title)}</strong>
           <span>{t("grade.of", { method: methodName(explanation.method, t) })}</span>
         </div>
       </div>
-      <p className={styles["found"]}>{found(explanation, t, format)}</p>
-      {explanation.status === "partial" && (
+      <p className={styles["found"]}>{sentence}</p>
+      {explanation.status === "partial" && !unfinished && (
         <p className={styles["found"]}>{t("found.partial", { passes: format.count(explanation.passes) })}</p>
       )}
-      {trust !== null && <p className={styles["quiet"]}>{t("grade.trust", { percent: format.percentWhole(trust) })}</p>}
+      {trust !== null && !calm && (
+        <p className={styles["quiet"]}>{t("grade.trust", { percent: format.percentWhole(trust) })}</p>
+      )}
       {agreement && <p className={styles["quiet"]}>{agreement}</p>}
     </>
   );
