@@ -244,6 +244,7 @@ class CaseExplainer:
             # Closed on the way: whoever reads the case next explains it.
             return None
         explanations, agree = self._graded(job, plan.methods)
+        job.said = explanations
         case = job.case
         if job.image_ref is not None:
             case = replace(case, image=None, image_ref=job.image_ref)

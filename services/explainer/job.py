@@ -77,6 +77,8 @@ class CaseJob:
     version: Version | None = None
     placed: Placed | None = None
     """The deciding tile, once it is known."""
+    said: tuple[Explanation, ...] = ()
+    """The explanations as they are written, graded."""
     steps: ExplanationSteps | None = None
     """What is being asked; any thread may close it."""
     taken_s: float = field(default_factory=time.monotonic)

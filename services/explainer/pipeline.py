@@ -286,12 +286,11 @@ class ExplainerPipeline:
         self._ready.appendleft(job)
 
     def _complete(self, job: CaseJob, output: Output) -> None:
-        explanations = [finding.explanation for finding in job.findings.values()]
         if any(finding.raw is not None for finding in job.findings.values()):
             # Its model is there: whoever misses it next has the whole wait before him.
             self._missing_s.pop(_model_name(job.case), None)
         self._writing = True
-        self._outbox.complete(job.entry, (output,), functools.partial(_settled, job.case, explanations))
+        self._outbox.complete(job.entry, (output,), functools.partial(_settled, job.case, job.said))
 
     def _cancel(self, jobs: Collection[CaseJob]) -> None:
         for job in jobs:

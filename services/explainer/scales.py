@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.adapters.modelstore import ModelStore
-from services.adapters.ports import ExplanationRequest, ObjectStore
+from services.adapters.ports import ExplanationRequest, ExplanationSteps, ObjectStore
 from services.core.errors import (
     ConflictError,
     ExplanationError,
@@ -76,6 +76,7 @@ class HeatScales:
         self._known: dict[Key, HeatScale] = {}
         self._wanted: deque[tuple[Version, str]] = deque()
         self._queued: set[Key] = set()
+        self._steps: ExplanationSteps | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._asked = threading.Event()
@@ -104,6 +105,9 @@ class HeatScales:
         """Stop; what is half measured is measured again by the next who needs it."""
         self._stop.set()
         self._asked.set()
+        steps = self._steps
+        if steps is not None:
+            steps.close()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
@@ -248,11 +252,16 @@ class HeatScales:
             evidence=False,
         )
         placed = self._asking.place(data, version)
-        step = self._asking.last(placed, version, request)
+        step = self._asking.last(placed, version, request, holding=self._hold)
         if step is None:
             return None
         # The scale is of what is written, so it is measured on just that.
         return self._asking.on_source(placed, version, step.map).astype(np.float32)
+
+    def _hold(self, steps: ExplanationSteps) -> None:
+        self._steps = steps
+        if self._stop.is_set():
+            steps.close()
 
     def _wait_for_a_quiet_moment(self) -> None:
         left_s = self._settings.calibration.patience_s

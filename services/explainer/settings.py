@@ -105,7 +105,7 @@ class ExplainerSettings(ServiceSettings):
     kafka: KafkaSettings = KafkaSettings()
     object_store: ObjectStoreSettings = ObjectStoreSettings()
     triton: TritonSettings = TritonSettings()
-    grpc: GrpcSettings = GrpcSettings(port=50054)
+    grpc: GrpcSettings = GrpcSettings(port=50053)
     limits: LimitSettings = LimitSettings()
     policy: PolicySettings = PolicySettings()
     budget: BudgetSettings = BudgetSettings()

@@ -43,6 +43,8 @@ def reasons(line: Line, number: int = 0) -> list[str]:
 
 def test_a_flagged_case_comes_out_with_two_graded_maps_that_agree(line: Line) -> None:
     line.start()
+    grades = [metrics.EXPLAINER_GRADES.labels("gradcam", letter) for letter in "ABCD"]
+    before = sum(each._value.get() for each in grades)
     case = make_case(0, IMAGE)
     line.send(case, headers=[("traceparent", b"00-1"), ("other", b"x")])
     explained = line.wait_for(1)[0]
@@ -67,6 +69,7 @@ def test_a_flagged_case_comes_out_with_two_graded_maps_that_agree(line: Line) ->
     assert record.key == b"cam-1"
     assert record.headers == (("traceparent", b"00-1"),)
     wait_until(lambda: line.committed() == 1, "the case is committed")
+    assert sum(each._value.get() for each in grades) == before + 1
 
 
 def test_the_version_that_gave_the_verdict_is_asked(line: Line) -> None:
