@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from services.core.types import Reason, Verdict
+from services.core.errors import NotFoundError
+from services.core.types import ExplanationStatus, Grade, Inspection, Reason, Verdict
 from services.dashboard.app import STATIC_DIR
 from services.dashboard.components import Reading, State
-from tests.e2e.dashboard_feed import DEMO_CAMERAS, DashboardUnderTest
+from tests.e2e.dashboard_feed import DEMO_CAMERAS, DashboardUnderTest, RefiningExplainer
+from tests.support.explained import explanation, failed, hot_spot
 
 pytestmark = pytest.mark.browser
 
@@ -53,6 +55,18 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def line() -> Iterator[DashboardUnderTest]:
     dashboard = DashboardUnderTest(DEMO_CAMERAS[:2], pictures=4).start()
+    yield dashboard
+    dashboard.stop()
+
+
+@pytest.fixture
+def explainer() -> RefiningExplainer:
+    return RefiningExplainer()
+
+
+@pytest.fixture
+def explaining_line(explainer: RefiningExplainer) -> Iterator[DashboardUnderTest]:
+    dashboard = DashboardUnderTest(DEMO_CAMERAS[:2], pictures=4, explainer=explainer).start()
     yield dashboard
     dashboard.stop()
 
@@ -365,3 +379,263 @@ def test_the_page_stays_up_to_date_at_twenty_parts_a_second(line: DashboardUnder
     started_s = time.monotonic()
     expect(tile(page).get_by_test_id("stage")).to_have_attribute("aria-label", re.compile(re.escape(top.part_id)))
     assert time.monotonic() - started_s < 2.5
+
+
+# ---- explanations
+
+
+def failing_part(line: DashboardUnderTest, **changes: Any) -> Inspection:
+    return line.publish_part(**{"verdict": Verdict.FAIL, "score": 0.91, **changes})[0]
+
+
+def two_maps(line: DashboardUnderTest, part: Inspection) -> None:
+    square = hot_spot(0.75, 0.25, height=96)
+    cam = explanation("gradcam", map=hot_spot(0.7, 0.3, height=12, width=12), grade=Grade.C, trust=0.38, passes=1)
+    line.publish_explained(part, explanation(map=square), cam, agreement=0.68)
+
+
+def why(page: Page) -> Any:
+    return page.get_by_role("region", name=re.compile("^(Why|Warum)$"))
+
+
+def method_button(page: Page, name: str) -> Any:
+    return page.get_by_role("group", name="Map over the picture").get_by_role("button", name=name)
+
+
+def shown_map(page: Page) -> Any:
+    return page.get_by_test_id("map")
+
+
+def is_drawn(page: Page) -> bool:
+    shown = shown_map(page)
+    expect(shown).to_be_visible()
+    return bool(
+        page.wait_for_function("image => image.complete && image.naturalWidth > 100", arg=shown.element_handle())
+    )
+
+
+def test_an_explanation_appears_by_itself_with_method_grade_passes_and_time(
+    line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    part = failing_part(line)
+    page = open_page(line.url)
+    expect(tile(page)).to_be_visible()
+    page.goto(f"{line.url}/parts/{part.frame_id}")
+    expect(why(page)).to_contain_text("Not explained yet")
+    expect(shown_map(page)).to_have_count(0)
+    expect(page.get_by_test_id("connection")).to_contain_text("Live")
+
+    two_maps(line, part)
+    expect(why(page).get_by_test_id("grade")).to_contain_text("Look there first.")
+    expect(why(page).get_by_role("img", name="Grade B")).to_have_count(2)
+    expect(why(page)).to_contain_text(re.compile(r"Marks \d% of the picture, most strongly at the top right"))
+    expect(why(page)).to_contain_text("InvRISE soft and Grad-CAM point to the same place (overlap 68%)")
+    expect(why(page)).to_contain_text("lies on the defect: 62%")
+    expect(why(page)).to_contain_text("320 passes · 1.4 s")
+    expect(why(page)).to_contain_text("1 pass · 1.4 s")
+    assert is_drawn(page)
+    expect(page.get_by_test_id("map-legend")).to_contain_text("as on good parts")
+    why(page).get_by_text("Figures of InvRISE soft").click()
+    expect(why(page)).to_contain_text("from 0.12, full at 0.50")
+
+
+def test_the_map_is_switched_faded_and_held_away_with_hand_and_keys(
+    line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    part, other = failing_part(line), failing_part(line)
+    two_maps(line, part)
+    two_maps(line, other)
+    page = open_page(f"{line.url}/parts/{part.frame_id}")
+    assert is_drawn(page)
+    expect(method_button(page, "InvRISE soft")).to_have_attribute("aria-pressed", "true")
+    method_button(page, "Grad-CAM").click()
+    expect(shown_map(page)).to_have_attribute("alt", "Map by Grad-CAM over the picture")
+    expect(why(page).get_by_test_id("grade")).to_contain_text("A hint")
+    page.keyboard.press("m")
+    expect(shown_map(page)).to_have_count(0)
+    expect(method_button(page, "No map")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("m")
+    expect(shown_map(page)).to_have_attribute("alt", re.compile("InvRISE soft"))
+
+    over = shown_map(page).locator("..")
+    slider = page.get_by_role("slider", name="Strength")
+    slider.fill("0.4")
+    expect(over).to_have_css("opacity", "0.4")
+    page.keyboard.down("h")
+    expect(over).to_have_css("opacity", "0")
+    page.keyboard.up("h")
+    expect(over).to_have_css("opacity", "0.4")
+    hold = page.get_by_role("button", name="Hold to hide")
+    hold.hover()
+    page.mouse.down()
+    expect(over).to_have_css("opacity", "0")
+    page.mouse.up()
+    expect(over).to_have_css("opacity", "0.4")
+
+    method_button(page, "Grad-CAM").click()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", level=1)).to_have_text(other.part_id)
+    expect(shown_map(page)).to_have_attribute("alt", "Map by Grad-CAM over the picture")
+
+
+def test_the_map_lies_exactly_over_the_picture_and_zooms_with_it(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    before, part = failing_part(line), failing_part(line)
+    # A map that is coarser and of another aspect than the picture must still cover it, no more and no less.
+    line.publish_explained(part, explanation(map=hot_spot(0.75, 0.25, height=7, width=9)))
+    page = open_page(f"{line.url}/parts/{part.frame_id}")
+    assert is_drawn(page)
+    covered = """() => {
+        const picture = document.querySelector("[data-testid=full-picture]");
+        const box = picture.getBoundingClientRect();
+        const scale = Math.min(box.width / picture.naturalWidth, box.height / picture.naturalHeight);
+        const [width, height] = [picture.naturalWidth * scale, picture.naturalHeight * scale];
+        const wanted = [box.x + (box.width - width) / 2, box.y + (box.height - height) / 2, width, height];
+        const map = document.querySelector("[data-testid=map]").getBoundingClientRect();
+        const got = [map.x, map.y, map.width, map.height];
+        return Math.max(...wanted.map((value, place) => Math.abs(value - got[place])));
+    }"""
+    assert page.evaluate(covered) < 1.0
+    pane = page.get_by_test_id("viewer-pane").bounding_box()
+    assert pane is not None
+    page.mouse.move(pane["x"] + pane["width"] * 0.7, pane["y"] + pane["height"] * 0.3)
+    page.mouse.wheel(0, -700)
+    expect(page.get_by_test_id("full-picture")).not_to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
+    assert page.evaluate(covered) < 1.0
+    # The same spot on the next part: zoom and place stay.
+    enlarged = page.get_by_test_id("full-picture").evaluate("image => image.style.transform")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", level=1)).to_have_text(before.part_id)
+    assert page.get_by_test_id("full-picture").evaluate("image => image.style.transform") == enlarged
+
+
+def test_what_went_wrong_and_what_is_not_known_is_said(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    part = failing_part(line)
+    loose = explanation(status=ExplanationStatus.PARTIAL, scale_low=0.0, scale_high=0.0, passes=90, trust=0.0)
+    line.publish_explained(part, loose, failed(), agreement=float("nan"))
+    page = open_page(f"{line.url}/parts/{part.frame_id}")
+    expect(why(page)).to_contain_text("Its time ran out: this is the map after 90 passes.")
+    expect(why(page)).to_contain_text("not calibrated")
+    expect(why(page)).to_contain_text("No map: this model has no convolution layers.")
+    expect(why(page)).not_to_contain_text("lies on the defect")
+    expect(page.get_by_test_id("map-legend")).to_contain_text("not calibrated")
+    expect(method_button(page, "Grad-CAM")).to_have_count(0)
+
+    gone = failing_part(line)
+    line.publish_explained(
+        gone, failed("invrise-soft", "model_gone"), failed("gradcam", "new_reason", "words of its own")
+    )
+    page.goto(f"{line.url}/parts/{gone.frame_id}")
+    expect(why(page)).to_contain_text("no longer loaded")
+    expect(why(page)).to_contain_text("words of its own")
+    expect(page.get_by_role("group", name="Map over the picture")).to_have_count(0)
+
+
+def test_a_map_that_is_not_to_be_gone_by_is_not_shown_by_itself(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    part = failing_part(line)
+    line.publish_explained(part, explanation(grade=Grade.D, trust=0.1))
+    page = open_page(f"{line.url}/parts/{part.frame_id}")
+    expect(why(page)).to_contain_text("Do not go by this map.")
+    expect(why(page)).to_contain_text("No map here is good enough")
+    expect(shown_map(page)).to_have_count(0)
+    method_button(page, "InvRISE soft").click()
+    assert is_drawn(page)
+
+
+def test_a_calm_part_shows_no_colour_at_all(explaining_line: DashboardUnderTest, open_page: OpenPage) -> None:
+    calm = failing_part(explaining_line, verdict=Verdict.REVIEW, reason=Reason.UNSURE, score=0.6)
+    explaining_line.publish_explained(calm, explanation(map=(hot_spot(0.5, 0.5) * 0.05).astype("float16")))
+    page = open_page(f"{explaining_line.url}/parts/{calm.frame_id}")
+    expect(why(page)).to_contain_text("The map is calm.")
+    assert is_drawn(page)
+    coloured = page.evaluate(
+        """async () => {
+            const image = document.querySelector("[data-testid=map]");
+            const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            const {data} = context.getImageData(0, 0, canvas.width, canvas.height);
+            return data.filter((value, place) => place % 4 === 3 && value > 0).length;
+        }"""
+    )
+    assert coloured == 0
+    good = failing_part(explaining_line, verdict=Verdict.PASS, score=0.1)
+    page.goto(f"{explaining_line.url}/parts/{good.frame_id}")
+    expect(why(page)).to_contain_text("It passed, so nothing had to be explained.")
+    expect(shown_map(page)).to_have_count(0)
+
+
+def test_a_map_by_another_method_refines_before_the_eyes(
+    explaining_line: DashboardUnderTest, explainer: RefiningExplainer, open_page: OpenPage
+) -> None:
+    part = failing_part(explaining_line)
+    two_maps(explaining_line, part)
+    page = open_page(f"{explaining_line.url}/parts/{part.frame_id}")
+    assert is_drawn(page)
+    explainer.pause_s = 0.5
+    page.get_by_role("combobox", name="Other method").select_option("rise")
+    asked = page.get_by_test_id("requested-map")
+    expect(asked).to_contain_text(re.compile(r"Becoming better: \d+ passes · \d+% stable"))
+    expect(shown_map(page)).to_have_attribute("alt", "Map by RISE over the picture")
+    assert is_drawn(page)
+    expect(asked).to_contain_text("400 passes · 1.4 s · made on request, not kept")
+    expect(why(page).get_by_test_id("grade")).to_contain_text("A hint")
+    method_button(page, "InvRISE soft").click()
+    expect(shown_map(page)).to_have_attribute("alt", "Map by InvRISE soft over the picture")
+    method_button(page, re.compile("RISE$")).last.click()
+    expect(shown_map(page)).to_have_attribute("alt", "Map by RISE over the picture")
+
+
+def test_a_map_on_request_is_stopped_by_hand_and_by_leaving_and_says_when_it_fails(
+    explaining_line: DashboardUnderTest, explainer: RefiningExplainer, open_page: OpenPage
+) -> None:
+    part, other = failing_part(explaining_line), failing_part(explaining_line)
+    page = open_page(f"{explaining_line.url}/parts/{part.frame_id}")
+    methods = page.get_by_role("combobox", name="Other method")
+    explainer.pause_s, explainer.steps = 0.3, 1_000
+    methods.select_option("lime")
+    expect(page.get_by_test_id("requested-map")).to_contain_text("Becoming better")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    wait_for(lambda: explainer.cancelled == 1)
+    methods.select_option("occlusion")
+    expect(page.get_by_test_id("requested-map")).to_contain_text("Becoming better")
+    page.keyboard.press("ArrowLeft")
+    page.goto(f"{explaining_line.url}/parts/{other.frame_id}")
+    wait_for(lambda: explainer.cancelled == 2)
+    expect(page.get_by_test_id("requested-map")).to_have_count(0)
+
+    explainer.pause_s, explainer.steps = 0.05, 1
+    explainer.error = NotFoundError("the version must be loaded, got none")
+    page.get_by_role("combobox", name="Other method").select_option("rise")
+    expect(page.get_by_test_id("requested-map")).to_contain_text("no longer loaded")
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, "the condition must hold in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_an_explained_part_fits_the_screen_and_gloves_and_passes_the_accessibility_check(
+    size: str, scheme: str, explaining_line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    part = failing_part(explaining_line)
+    two_maps(explaining_line, part)
+    page = open_page(f"{explaining_line.url}/parts/{part.frame_id}", size, scheme)
+    assert is_drawn(page)
+    why(page).get_by_text("Figures of InvRISE soft").click()
+    assert sideways_scroll(page) == 0
+    assert accessibility_complaints(page) == []
+    bar = page.get_by_role("group", name="Map over the picture")
+    targets = [*bar.get_by_role("button").all(), *bar.get_by_role("combobox").all(), *bar.get_by_role("slider").all()]
+    assert len(targets) == 6
+    for target in targets:
+        box = target.bounding_box()
+        assert box is not None
+        assert box["height"] >= 48
+    page.get_by_role("button", name="DE: auf Deutsch umstellen").click()
+    expect(why(page)).to_contain_text("Zuerst dort nachsehen.")
+    assert sideways_scroll(page) == 0

@@ -27,7 +27,7 @@ export function App() {
       </a>
       <AppHeader />
       <main id="main" ref={main} tabIndex={-1} className={styles["main"]}>
-        <Boundary key={pathname} fallback={<Crashed />}>
+        <Boundary at={pathname} fallback={<Crashed />}>
           <Routes>
             <Route path="/" element={<WallPage />} />
             <Route path="/parts/:frameId" element={<PartPage />} />
@@ -61,11 +61,22 @@ function Crashed() {
   );
 }
 
-class Boundary extends Component<{ children: ReactNode; fallback: ReactNode }, { crashed: boolean }> {
+interface BoundaryProps {
+  children: ReactNode;
+  fallback: ReactNode;
+  /** Another address is another try. What works keeps its state: how a part is looked at stays from part to part. */
+  at: string;
+}
+
+class Boundary extends Component<BoundaryProps, { crashed: boolean }> {
   override state = { crashed: false };
 
   static getDerivedStateFromError() {
     return { crashed: true };
+  }
+
+  override componentDidUpdate(before: BoundaryProps) {
+    if (this.state.crashed && before.at !== this.props.at) this.setState({ crashed: false });
   }
 
   override render() {
