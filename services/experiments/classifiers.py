@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from services.experiments.engine import Engine, compile_predict  # isort: skip - OpenVINO must come before torch
+from services.experiments.engine import Engine, compile_predict, tempered  # isort: skip - OpenVINO must come before torch
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class FitSettings:
         engine: What runs the passes of the explanations.
         precision: Of those passes.
         threads: CPU threads.
+        temper: See ``services.experiments.engine.tempered``; of the explanations alone.
     """
 
     side_px: int = 224
@@ -59,6 +60,7 @@ class FitSettings:
     engine: Engine = "auto"
     precision: Precision = "float32"
     threads: int = 1
+    temper: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,7 +251,7 @@ def _ready(name: str, model: Classifier, preprocessing: Preprocessing, origin: s
     fast = compile_predict(
         copy.deepcopy(model), preprocessing.height_px, settings.engine, settings.precision, settings.threads
     )
-    return Fitted(name, model, fast, preprocessing, origin)
+    return Fitted(name, model, tempered(fast, settings.temper), preprocessing, origin)
 
 
 def _digest(parts: Sequence[Part], sets: dict[str, NDArray[np.intp]], settings: FitSettings, seed: int) -> str:
@@ -258,6 +260,6 @@ def _digest(parts: Sequence[Part], sets: dict[str, NDArray[np.intp]], settings: 
     for name in ("train", "validation"):
         for row in sets[name]:
             digest.update(parts[row].image.tobytes() + bytes([parts[row].defective]))
-    how = {key: value for key, value in asdict(settings).items() if key not in ("engine", "threads")}
+    how = {key: value for key, value in asdict(settings).items() if key not in ("engine", "threads", "temper")}
     digest.update(json.dumps([how, seed], sort_keys=True).encode())
     return digest.hexdigest()[:16]

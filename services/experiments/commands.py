@@ -65,6 +65,9 @@ def explain(
     sheet: Annotated[int, typer.Option(min=0, help="Defective parts of each network on the contact sheet.")] = 10,
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    temper: Annotated[
+        float, typer.Option(min=1, help="Explain the odds to the power 1/TEMPER, where a network is too sure.")
+    ] = 1.0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps fitted weights between runs.")] = None,
 ) -> None:
@@ -102,16 +105,20 @@ def explain(
             engine=engine,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
             threads=threads or os.cpu_count() or 1,
+            temper=temper,
         ),
         cache=cache,
     )
     with _shown_progress() as progress:
         found = read_parts(data, parts, lambda share: progress("reading parts", share, ""))
-        study = run_study(
-            found, settings, progress, lambda study: _keep(study, found, settings, data, json_file, report)
+        documents: list[dict[str, Any]] = []
+        run_study(
+            found,
+            settings,
+            progress,
+            lambda study: documents.append(_keep(study, found, settings, data, json_file, report)),
         )
-    document = _keep(study, found, settings, data, json_file, report)
-    _show(document)
+    _show(documents[-1])
     for path in (json_file, report):
         if path is not None:
             _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)

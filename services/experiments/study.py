@@ -22,7 +22,7 @@ from services.experiments.table import Verdict
 Chosen = Literal["correct", "all"]
 
 #: Good test parts whose maps set the scale of the colours.
-CALIBRATION_PARTS: Final = 12
+CALIBRATION_PARTS: Final = 8
 _GOOD_ON_SHEET: Final = 2
 
 Progress = Callable[[str, float, str], None]
@@ -118,7 +118,8 @@ def conditions(study: Study, parts: Sequence[Part], settings: StudySettings, sou
         "explained": "defective test parts with a mask"
         + (" that the model flags (score at least 0.5)" if settings.explained == "correct" else "")
         + (f", at most {settings.limit} a seed" if settings.limit else ""),
-        "target": "anomaly score 1 - P(good)",
+        "target": "anomaly score 1 - P(good)"
+        + ("" if settings.fit.temper == 1 else f", odds to the power 1/{settings.fit.temper:g}"),
         "weights": study.origins,
         "input": f"{settings.fit.side_px} px, letterbox with mirrored fill",
         "passes": f"at most {budget.max_passes}"

@@ -65,14 +65,19 @@ def rows(records: Sequence[Record], verdicts: Sequence[Verdict], repeats: int = 
         resampled together.
     """
     found = []
+    models = {
+        model: model_figures([verdict for verdict in verdicts if verdict.model == model], repeats)
+        for model in dict.fromkeys(record.model for record in records)
+    }
     for model, method in dict.fromkeys((record.model, record.method) for record in records):
         own = [record for record in records if (record.model, record.method) == (model, method)]
         failures = Counter(record.failure for record in own if record.failure)
         figures = {name: _mean(own, field, repeats) for name, field in FIGURES.items()}
         grades = Counter(record.grade for record in own if record.grade)
         row = {"model": model, "method": method, "n": len(own), "n_groups": len({record.group for record in own})}
-        row |= model_figures([verdict for verdict in verdicts if verdict.model == model], repeats)
-        found.append(row | figures | {"grades": dict(sorted(grades.items())), "failures": dict(failures)})
+        found.append(
+            row | models[model] | figures | {"grades": dict(sorted(grades.items())), "failures": dict(failures)}
+        )
     return found
 
 
