@@ -58,6 +58,7 @@ def name_of(process: psutil.Process) -> str:
     if service:
         return service.group(1)
     for sign, name in (
+        ("explain-", "triton explaining model"),
         ("triton_python_backend_stub", "triton model"),
         ("tritonserver", "triton"),
         ("tansu", "broker"),

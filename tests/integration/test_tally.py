@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from services.adapters.codec import encode_case, encode_frame, encode_inspection
+from services.adapters.codec_explained import encode_explained_case
 from services.adapters.connection import KafkaConnection
 from services.adapters.kafka import KafkaRecordWriter
 from services.adapters.kafka_topics import ensure_topics, standard_topics
 from services.core.identity import case_id, derive_frame_id
-from services.core.topics import CASES, FRAMES, VERDICTS, dead_letter
-from services.core.types import Case, CaseKind, Frame, Inspection, OperatingPoint, Reason, Verdict
+from services.core.topics import CASES, EXPLAINED, FRAMES, VERDICTS, dead_letter
+from services.core.types import Case, CaseKind, ExplainedCase, Frame, Inspection, OperatingPoint, Reason, Verdict
 from services.local.broker import LocalBroker
 from services.local.tally import Tally
 
@@ -82,6 +83,8 @@ def test_the_account_is_of_distinct_ids(broker: KafkaConnection) -> None:
     send(CASES, encode_case(case(0)))
     send(CASES, encode_case(case(1)))
     send(CASES, encode_case(case(1)))
+    for number in (0, 0):
+        send(EXPLAINED, encode_explained_case(ExplainedCase(case(number), (), NOW_NS)))
     # An unreadable image has both a dead letter and a verdict without a model.
     unreadable = Frame(frame_id(7), "part-7", "line", "cam", "disc", 8, NOW_NS, image=b"no image")
     send(VERDICTS, encode_inspection(inspection(7, version=0)))
@@ -100,9 +103,31 @@ def test_the_account_is_of_distinct_ids(broker: KafkaConnection) -> None:
     assert outcome.verdicts == 4
     assert outcome.dead_lettered == 2
     assert outcome.cases == 2
-    assert outcome.duplicates == 3
+    assert outcome.explained == 1
+    assert outcome.duplicates == 4
     assert outcome.lost == 2
     assert not outcome.clean
+
+
+def test_a_case_that_is_not_explained_is_waited_for_and_missed(broker: KafkaConnection) -> None:
+    writer = KafkaRecordWriter(broker)
+
+    def explain(number: int) -> None:
+        value = encode_explained_case(ExplainedCase(case(number), (), NOW_NS))
+        writer.send(EXPLAINED, key=b"cam", value=value).result(20)
+
+    for number in range(2):
+        writer.send(VERDICTS, key=b"cam", value=encode_inspection(inspection(number))).result(20)
+        writer.send(CASES, key=b"cam", value=encode_case(case(number))).result(20)
+    explain(0)
+    tally = Tally(broker)
+    assert not tally.wait_for_explained(1.0)
+    assert not tally.outcome(frames_in=2).clean
+    explain(1)
+    assert tally.wait_for_explained(20)
+    assert tally.outcome(frames_in=2).clean
+    tally.close()
+    writer.close(5)
 
 
 def test_the_rate_is_that_of_verdicts_from_the_first_to_the_last(broker: KafkaConnection) -> None:
