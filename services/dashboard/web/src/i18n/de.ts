@@ -158,7 +158,7 @@ export const de: Catalogue = {
   "map.ask": "Karte zeigen mit …",
   "map.stop": "Anhalten",
   "map.strength": "Stärke",
-  "map.hold": "Halten: ausblenden",
+  "map.hold": "Halten: ohne",
   "map.methods": "Methoden",
   "map.pass": "{passes} Durchlauf",
   "map.passes": "{passes} Durchläufe",
