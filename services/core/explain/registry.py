@@ -8,8 +8,9 @@ from services.core.errors import ExplanationError, InvalidInputError
 from services.core.explain.attribution import METHODS, Explainer
 from services.core.explain.centre import Centre
 from services.core.explain.contrast import Contrast
+from services.core.explain.defaults import mask_sampling
 from services.core.explain.occlusion import Occlusion
-from services.core.explain.sampling import ESTIMATORS, MaskSampling
+from services.core.explain.sampling import ESTIMATORS
 
 if TYPE_CHECKING:
     from services.core.explain.cam import CamMethod
@@ -39,7 +40,7 @@ def build_explainer(
     """
     for estimator in ESTIMATORS:
         if method == estimator:
-            return MaskSampling(method=estimator, fill=fill)
+            return mask_sampling(estimator, fill=fill)
     if method == "occlusion":
         return Occlusion(fill=fill)
     if method == "contrast":

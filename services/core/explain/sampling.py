@@ -13,14 +13,17 @@ Centring adds nothing to the last two: they are weighted means of ``1 - f``, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.errors import InvalidInputError
+from services.core.errors import ExplanationError, InvalidInputError
+from services.core.explain.adjustment import AdjustedSums
 from services.core.explain.attribution import (
     Attribution,
     AttributionMap,
@@ -38,6 +41,9 @@ ESTIMATORS: Final[tuple[Estimator, ...]] = ("rise", "rise-centred", "invrise", "
 
 _VISIBLE: Final = 0.5
 """Chance of a cell to be visible (``p`` in both papers)."""
+
+_FLAT: Final = 1e-6
+"""Answers that differ by less do not differ: there is nothing to be read off them but rounding."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,27 +73,33 @@ class MaskedSums:
         self.seen, self.answers_seen = np.zeros(shape), np.zeros(shape)
         self.hiding, self.answers_hiding = np.zeros(shape), np.zeros(shape)
 
-    def add(self, block: MaskBlock, answers: NDArray[np.float32]) -> None:
-        """Add masks of one shift.
+    def add(self, blocks: Sequence[MaskBlock], answers: NDArray[np.float32]) -> None:
+        """Add masks.
 
         Args:
-            block: The masks.
-            answers: ``f`` of the image under each, shape ``(B,)``.
+            blocks: The masks.
+            answers: ``f`` of the image under each, in the same order.
         """
-        # Up-sampling is linear: the sums are taken on the grids and brought to the image's size once.
-        f = answers.astype(np.float64)
-        rows, columns = self.geometry.window(block.shift)
+        if not len(answers):
+            return
+        f = answers.astype(np.float32)
+        grids = np.concatenate([block.grids for block in blocks])
+        shifts = [block.shift for block in blocks for _ in block.grids]
         self.count += len(f)
-        self.answers += float(f.sum())
-        grids = block.grids.astype(np.float64)
-        self.seen += rows @ grids.sum(axis=0) @ columns.T
-        self.answers_seen += rows @ np.einsum("b,bij->ij", f, grids) @ columns.T
+        self.answers += float(answers.sum(dtype=np.float64))
+        # Up-sampling is linear, and a product of a matrix of rows, the grid and a matrix of columns: side by side,
+        # those of all masks are one product.
+        windows = [self.geometry.window(shift) for shift in shifts]
+        rows, columns = (np.stack([window[axis] for window in windows]) for axis in (0, 1))
+        self.seen += _together(rows, grids, columns)
+        self.answers_seen += _together(rows, f[:, np.newaxis, np.newaxis] * grids, columns)
         # A pixel is hidden wholly where every cell that it is interpolated from is.
-        y, x = self.geometry.corners(block.shift)
-        hidden = 1.0 - grids
-        where = np.ix_(y, x)
-        self.hiding += _pairwise(hidden, np.ones_like(f))[where]
-        self.answers_hiding += _pairwise(hidden, f)[where]
+        corners = [self.geometry.corners(shift) for shift in shifts]
+        choices = np.eye(2 * self.geometry.cells - 1, dtype=np.float32)
+        rows, columns = (choices[np.stack([corner[axis] for corner in corners])] for axis in (0, 1))
+        hidden = _neighbours(np.float32(1.0) - grids)
+        self.hiding += _together(rows, hidden, columns)
+        self.answers_hiding += _together(rows, f[:, np.newaxis, np.newaxis] * hidden, columns)
 
     def merged(self, other: MaskedSums) -> MaskedSums:
         """The sums over both sets of masks."""
@@ -113,20 +125,26 @@ class MaskedSums:
         return values.astype(np.float32)
 
 
-def _pairwise(hidden: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted number of grids in which all cells of a corner are hidden.
+def _together(
+    rows: NDArray[np.float32], grids: NDArray[np.float32], columns: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Sum over masks of ``rows @ grid @ columns.T``, for shapes ``(B, H, l)``, ``(B, l, l)`` and ``(B, W, l)``."""
+    left = np.matmul(rows, grids).transpose(1, 0, 2).reshape(rows.shape[1], -1)
+    return np.asarray(left @ columns.transpose(0, 2, 1).reshape(-1, columns.shape[1]), dtype=np.float32)
 
-    Corner ``2 i`` is cell ``i`` alone, ``2 i + 1`` lies between the cells ``i`` and ``i + 1``.
+
+def _neighbours(hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Which corners are hidden: ``2 i`` is cell ``i`` alone, ``2 i + 1`` lies between the cells ``i`` and ``i + 1``.
 
     Returns:
-        Shape ``(2 cells - 1, 2 cells - 1)``.
+        Shape ``(B, 2 cells - 1, 2 cells - 1)``.
     """
-    cells = hidden.shape[1]
-    wide = np.empty((len(hidden), 2 * cells - 1, cells))
+    count, cells = hidden.shape[:2]
+    wide = np.empty((count, 2 * cells - 1, cells), dtype=np.float32)
     wide[:, ::2], wide[:, 1::2] = hidden, hidden[:, :-1] * hidden[:, 1:]
-    full = np.empty((len(hidden), 2 * cells - 1, 2 * cells - 1))
+    full = np.empty((count, 2 * cells - 1, 2 * cells - 1), dtype=np.float32)
     full[:, :, ::2], full[:, :, 1::2] = wide, wide[:, :, :-1] * wide[:, :, 1:]
-    return np.asarray(np.einsum("b,bij->ij", weights, full))
+    return full
 
 
 def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,26 +164,22 @@ class MaskPainter:
         self._geometry = geometry
         self._shape = image.shape
         height, width, channels = image.shape
-        base = np.broadcast_to(fill, image.shape).reshape(height, width * channels).astype(np.float32)
-        self._difference = image.reshape(height, width * channels).astype(np.float32) - base
-        # Rounds to the nearest when the fraction is cut off.
-        self._base = base + 0.5
+        self._base = np.broadcast_to(fill, image.shape).reshape(height, width * channels).astype(np.float32)
+        self._difference = image.reshape(height, width * channels).astype(np.float32) - self._base
 
     def paint(self, blocks: Sequence[MaskBlock]) -> NDArray[np.uint8]:
         """Masked copies for all masks of some blocks, shape ``(B, H, W, 3)``."""
         height, width, channels = self._shape
         total = sum(len(block.grids) for block in blocks)
         painted = np.empty((total, height, width * channels), dtype=np.uint8)
-        work = np.empty((height, width * channels), dtype=np.float32)
         number = 0
         for block in blocks:
             rows, columns = self._geometry.window(block.shift)
-            # Each column three times, so that everything after runs over plain memory.
-            spread = np.repeat(columns, channels, axis=0).T
             for grid in block.grids:
-                np.matmul(rows @ grid, spread, out=work)
-                np.multiply(work, self._difference, out=work)
-                np.add(work, self._base, out=painted[number], casting="unsafe")
+                # Mask, product and sum stay in the cache; each is one pass over plain memory.
+                mask = cv2.merge([(rows @ grid) @ columns.T] * channels).reshape(height, width * channels)
+                cv2.multiply(mask, self._difference, dst=mask)
+                cv2.add(mask, self._base, dst=painted[number], dtype=cv2.CV_8U)
                 number += 1
         return painted.reshape(total, height, width, channels)
 
@@ -174,46 +188,98 @@ class MaskPainter:
 class MaskSampling:
     """The explainer of the RISE family.
 
+    What hidden pixels show is part of the question. Under one colour the coarse edges of the mask may be what the model
+    reacts to; with ``surroundings_share`` the hidden parts show the image itself, blurred until small faults are gone.
+
     Attributes:
         method: Which estimator.
         cells: Cells along each side of a mask (8 in paper 1).
         design: How masks are drawn; ``independent`` is the papers'.
         fill: What hidden pixels show: a colour, RGB in 0..255 (the network's mean is its zero).
-        refine_every: Passes between two maps that are shown on the way.
+        surroundings_share: Standard deviation of the blur that takes the colour's place, as a share of the image's
+            shorter side; None for the colour.
+        adjusted: ``invrise-soft`` only: whether the estimate is helped by regression, see
+            :mod:`services.core.explain.adjustment`.
+        smoothing_cells: Standard deviation over which the map is smoothed, in cells of the mask; 0 leaves it.
+        refine_every: Least passes between two maps that are shown on the way; later on every map takes a quarter more
+            passes than the one before.
     """
 
     method: Estimator = "invrise-soft"
     cells: int = 8
-    design: Design = "balanced"
+    design: Design = "independent"
     fill: tuple[int, int, int] = (124, 116, 104)
-    refine_every: int = 64
+    surroundings_share: float | None = None
+    adjusted: bool = False
+    smoothing_cells: float = 0.0
+    refine_every: int = 32
+
+    def __post_init__(self) -> None:
+        if self.adjusted and self.method != "invrise-soft":
+            raise InvalidInputError(f"adjusted must be off in every method but invrise-soft, got {self.method}")
 
     def explain(
         self, image: NDArray[np.uint8], target: int, predict: Predict, *, seed: int, budget: Budget
     ) -> Iterator[Attribution]:
-        """See :class:`services.core.explain.attribution.Explainer`."""
+        """See :class:`services.core.explain.attribution.Explainer`.
+
+        Raises:
+            ExplanationError: ``flat_map`` if the answer is the same whatever is hidden, ``nan_scores`` if it is no
+                number.
+        """
         geometry = MaskGeometry(image.shape[0], image.shape[1], self.cells)
-        painter = MaskPainter(image, geometry, np.array(self.fill, np.uint8))
-        halves = MaskedSums(geometry), MaskedSums(geometry)
-        shown_at = 0
+        painter = MaskPainter(image, geometry, self._hidden(image))
+        halves = self._sums(geometry), self._sums(geometry)
+        shown_at, lowest, highest = 0, math.inf, -math.inf
         for passes, blocks in _batches(draw_blocks(geometry, seed=seed, design=self.design), budget):
             answers = target_values(predict(painter.paint(blocks)), target)
+            lowest, highest = min(lowest, float(answers.min())), max(highest, float(answers.max()))
             _share_out(blocks, answers, halves)
             late = budget.out_of_time()
-            if passes < budget.max_passes and not late and passes - shown_at < self.refine_every:
+            spent = passes >= budget.max_passes
+            # Often at first, when each step changes much; reading a map is not free.
+            if not (spent or late) and passes < max(shown_at + self.refine_every, 1.25 * shown_at):
                 continue
             shown_at = passes
+            flat = highest - lowest < _FLAT
+            if flat and (spent or late):
+                raise ExplanationError(
+                    f"the answer must change with what is hidden, got {highest:.6g} whatever was", "flat_map"
+                )
             step = self._read(halves)
+            # Two halves that know nothing agree on their ties.
+            step = replace(step, stability=0.0) if flat else step
             stable = budget.min_stability is not None and step.stability >= budget.min_stability
-            final = late or stable or passes >= budget.max_passes
-            yield replace(step, final=final, partial=late and not stable and passes < budget.max_passes)
+            final = late or stable or spent
+            yield replace(step, final=final, partial=late and not stable and not spent)
             if final:
                 return
 
-    def _read(self, halves: tuple[MaskedSums, MaskedSums]) -> Attribution:
-        first, second = (hottest(half.estimate(self.method)) for half in halves)
-        both = halves[0].merged(halves[1])
-        return Attribution(self.method, both.estimate(self.method), both.count, dice(first, second), final=False)
+    def _hidden(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.surroundings_share is None:
+            return np.array(self.fill, np.uint8)
+        deviation_px = self.surroundings_share * min(image.shape[:2])
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), deviation_px, borderType=cv2.BORDER_REFLECT_101), np.uint8)
+
+    def _sums(self, geometry: MaskGeometry) -> MaskedSums | AdjustedSums:
+        return AdjustedSums(geometry) if self.adjusted else MaskedSums(geometry)
+
+    def _map(self, sums: MaskedSums | AdjustedSums, stride: int = 1) -> AttributionMap:
+        values = sums.estimate() if isinstance(sums, AdjustedSums) else sums.estimate(self.method)
+        values = np.ascontiguousarray(values[::stride, ::stride])
+        deviation_px = self.smoothing_cells * min(sums.geometry.cell_px) / stride
+        if not deviation_px:
+            return values
+        return np.asarray(cv2.GaussianBlur(values, (0, 0), deviation_px, borderType=cv2.BORDER_REFLECT), np.float32)
+
+    def _read(self, halves: tuple[MaskedSums | AdjustedSums, MaskedSums | AdjustedSums]) -> Attribution:
+        first, second = halves
+        # Maps are smooth: an eighth of a cell shows what is hottest as well as every pixel, and is sorted sooner.
+        stride = max(1, min(first.geometry.cell_px) // 8)
+        stability = dice(hottest(self._map(first, stride)), hottest(self._map(second, stride))) if second.count else 0.0
+        # Both are of one kind, which the type of the pair does not say.
+        both = first.merged(second)  # type: ignore[arg-type]
+        return Attribution(self.method, self._map(both), both.count, stability, final=False)
 
 
 def _batches(blocks: Iterator[MaskBlock], budget: Budget) -> Iterator[tuple[int, list[MaskBlock]]]:
@@ -233,15 +299,12 @@ def _batches(blocks: Iterator[MaskBlock], budget: Budget) -> Iterator[tuple[int,
 
 
 def _share_out(
-    blocks: Sequence[MaskBlock], answers: NDArray[np.float32], halves: tuple[MaskedSums, MaskedSums]
+    blocks: Sequence[MaskBlock],
+    answers: NDArray[np.float32],
+    halves: tuple[MaskedSums | AdjustedSums, MaskedSums | AdjustedSums],
 ) -> None:
-    """Give masks to the two halves in turn, a mask and its opposite to the same one."""
-    start = 0
-    for block in blocks:
-        mine = answers[start : start + len(block.grids)]
-        numbers = np.arange(len(mine)) + halves[0].count + halves[1].count
-        start += len(mine)
-        for which, half in enumerate(halves):
-            chosen = numbers % 2 == which
-            if chosen.any():
-                half.add(MaskBlock(block.grids[chosen], block.shift), mine[chosen])
+    """Give masks to the two halves in turn."""
+    single = [MaskBlock(grid[np.newaxis], block.shift) for block in blocks for grid in block.grids]
+    first = (halves[0].count + halves[1].count) % 2
+    for start in (0, 1):
+        halves[(first + start) % 2].add(single[start::2], answers[start::2])

@@ -1,0 +1,47 @@
+"""Which method explains where nobody asks for another, and how. The figures are in ``docs/explaining.md``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.core.explain.sampling import Estimator, MaskSampling
+
+#: What explains a case if policy names nothing else.
+DEFAULT_METHOD: Final = "invrise-soft"
+
+#: What is shown beside it where a network has layers to look into.
+CAM_METHOD: Final = "gradcam"
+
+#: Most passes of the default method.
+MAX_PASSES: Final = 400
+
+#: The default method ends before that once two halves of its masks agree this far on the hottest tenth.
+MIN_STABILITY: Final = 0.85
+
+#: Deviation of the blur that hidden parts show in the default method, as a share of the image's shorter side.
+SURROUNDINGS_SHARE: Final = 24 / 224
+
+#: Deviation over which its map is smoothed, in cells of the mask.
+SMOOTHING_CELLS: Final = 0.35
+
+
+def mask_sampling(method: Estimator, *, fill: tuple[int, int, int]) -> MaskSampling:
+    """Build an explainer of the RISE family as this product runs it.
+
+    ``rise``, ``rise-centred`` and ``invrise`` are as published: independent masks, one colour, nothing smoothed.
+    ``invrise-soft`` is everything that measurably helps.
+
+    Args:
+        method: Which.
+        fill: What hidden pixels show where it is a colour, RGB in 0..255.
+    """
+    if method != "invrise-soft":
+        return MaskSampling(method=method, fill=fill)
+    return MaskSampling(
+        method=method,
+        design="balanced",
+        fill=fill,
+        surroundings_share=SURROUNDINGS_SHARE,
+        adjusted=True,
+        smoothing_cells=SMOOTHING_CELLS,
+    )
