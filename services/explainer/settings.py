@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.core.explain.attribution import METHODS
 from services.runtime.settings import (
@@ -17,21 +17,7 @@ from services.runtime.settings import (
     TritonSettings,
 )
 
-
-def _known(method: str) -> str:
-    if method not in METHODS:
-        raise ValueError(f"a method must be one of {', '.join(METHODS)}")
-    return method
-
-
-def _each_once(methods: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(methods)) != len(methods):
-        raise ValueError("a method must be named once")
-    return methods
-
-
-Method = Annotated[str, AfterValidator(_known)]
-Methods = Annotated[tuple[Method, ...], AfterValidator(_each_once)]
+Methods = tuple[str, ...]
 
 _DEFAULT_METHOD, _CAM_METHOD = "invrise-soft", "gradcam"
 _BOTH: tuple[str, ...] = (_DEFAULT_METHOD, _CAM_METHOD)
@@ -48,7 +34,7 @@ class PolicySettings(SettingsGroup):
     by_alias: dict[str, Methods] = Field(
         default_factory=dict, description="Methods for FAIL and REVIEW of a model alias, in place of the above."
     )
-    fast: Method = Field(default=_CAM_METHOD, description="The one method while cases pile up.")
+    fast: str = Field(default=_CAM_METHOD, description="The one method while cases pile up.")
     fast_passes: int = Field(
         default=64,
         ge=1,
@@ -61,6 +47,26 @@ class PolicySettings(SettingsGroup):
     none_above_cases: int = Field(
         default=2_000, ge=1, le=10_000_000, description="Waiting cases above which none is asked (reason `backlog`)."
     )
+
+    @field_validator("fail", "review", "audit")
+    @classmethod
+    def _check_methods(cls, methods: Methods) -> Methods:
+        unknown = [method for method in methods if method not in METHODS]
+        if unknown:
+            raise ValueError(f"a method must be one of {', '.join(METHODS)}, got {', '.join(unknown)}")
+        if len(set(methods)) != len(methods):
+            raise ValueError(f"a method must be named once, got {', '.join(methods)}")
+        return methods
+
+    @field_validator("by_alias")
+    @classmethod
+    def _check_by_alias(cls, by_alias: dict[str, Methods]) -> dict[str, Methods]:
+        return {alias: cls._check_methods(methods) for alias, methods in by_alias.items()}
+
+    @field_validator("fast")
+    @classmethod
+    def _check_fast(cls, method: str) -> str:
+        return cls._check_methods((method,))[0]
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
