@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from services.core.explain import defaults
 from services.core.explain.attribution import METHODS
 from services.runtime.settings import (
     GrpcSettings,
@@ -19,8 +20,7 @@ from services.runtime.settings import (
 
 Methods = tuple[str, ...]
 
-_DEFAULT_METHOD, _CAM_METHOD = "invrise-soft", "gradcam"
-_BOTH: tuple[str, ...] = (_DEFAULT_METHOD, _CAM_METHOD)
+_BOTH: tuple[str, ...] = (defaults.DEFAULT_METHOD, defaults.CAM_METHOD)
 
 
 class PolicySettings(SettingsGroup):
@@ -29,12 +29,12 @@ class PolicySettings(SettingsGroup):
     fail: Methods = Field(default=_BOTH, description="Methods for cases with the verdict FAIL.")
     review: Methods = Field(default=_BOTH, description="Methods for cases with the verdict REVIEW.")
     audit: Methods = Field(
-        default=(_CAM_METHOD,), description="Methods for parts that passed and were drawn at random."
+        default=(defaults.CAM_METHOD,), description="Methods for parts that passed and were drawn at random."
     )
     by_alias: dict[str, Methods] = Field(
         default_factory=dict, description="Methods for FAIL and REVIEW of a model alias, in place of the above."
     )
-    fast: str = Field(default=_CAM_METHOD, description="The one method while cases pile up.")
+    fast: str = Field(default=defaults.CAM_METHOD, description="The one method while cases pile up.")
     fast_passes: int = Field(
         default=64,
         ge=1,
@@ -84,9 +84,9 @@ class BudgetSettings(SettingsGroup):
     case_s: float = Field(
         default=8.0, gt=0, le=600, description="Time for all maps of a case; what there is by then is kept as PARTIAL."
     )
-    max_passes: int = Field(default=400, ge=1, le=100_000, description="Most forward passes of a map.")
+    max_passes: int = Field(default=defaults.MAX_PASSES, ge=1, le=100_000, description="Most forward passes of a map.")
     min_stability: float = Field(
-        default=0.85,
+        default=defaults.MIN_STABILITY,
         ge=0,
         le=1,
         description="A map that draws masks is finished as soon as it is this stable; 0 spends all passes.",
