@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from services.adapters.codec import encode_frame, encode_inspection
+from services.adapters.codec_explained import encode_explained_case
 from services.adapters.connection import KafkaConnection
 from services.adapters.kafka import KafkaRecordWriter
 from services.adapters.kafka_topics import TopicSpec, ensure_topics
@@ -30,6 +31,7 @@ from services.core.imaging import encode_png
 from services.core.types import Frame, Inspection, OperatingPoint, Reason, StageTimings, Verdict
 from services.local.broker import LocalBroker
 from services.local.process import free_port
+from tests.support.explained import explained_case, explanation, failed
 
 pytestmark = pytest.mark.integration
 
@@ -120,7 +122,7 @@ def verdict(number: int) -> Inspection:
     )
 
 
-def publish(connection: KafkaConnection, numbers: range, image: bytes) -> list[Inspection]:
+def publish(connection: KafkaConnection, numbers: range, image: bytes, **changes: Any) -> list[Inspection]:
     """Write frames with their pictures inline, and their verdicts."""
     writer = KafkaRecordWriter(connection)
     written = []
@@ -137,7 +139,7 @@ def publish(connection: KafkaConnection, numbers: range, image: bytes) -> list[I
             image=image,
         )
         place = writer.send(topics.FRAMES, key=b"cam-1", value=encode_frame(frame)).result(20)
-        inspection = replace(inspection, position=place)
+        inspection = replace(inspection, position=place, **changes)
         value = encode_inspection(inspection)
         writer.send(topics.VERDICTS, key=inspection.part_id.encode(), value=value).result(20)
         written.append(inspection)
@@ -147,6 +149,15 @@ def publish(connection: KafkaConnection, numbers: range, image: bytes) -> list[I
 
 def make_topics(connection: KafkaConnection) -> None:
     ensure_topics(connection, [TopicSpec(topics.FRAMES, 2), TopicSpec(topics.VERDICTS, 3)])
+
+
+def publish_explained(connection: KafkaConnection, inspections: list[Inspection]) -> None:
+    """Write what explains some verdicts."""
+    writer = KafkaRecordWriter(connection)
+    for inspection in inspections:
+        case = explained_case(inspection, [explanation(), failed()], explained_at_ns=time.time_ns())
+        writer.send(topics.EXPLAINED, key=b"cam-1", value=encode_explained_case(case)).result(20)
+    writer.close(5)
 
 
 def picture() -> bytes:
@@ -220,3 +231,40 @@ def test_the_page_comes_up_while_the_broker_is_away(tmp_path: Path) -> None:
     with dashboard(f"127.0.0.1:{free_port()}", tmp_path / "dashboard.log") as page:
         until(lambda: page.state("kafka") == "down", "the page says that the broker is not there")
         assert page.get("/api/v1/wall")[0] == 200
+
+
+def test_explanations_come_live_are_kept_within_bounds_and_older_ones_are_found_in_kafka(tmp_path: Path) -> None:
+    bounds = {"EXPLANATIONS__MAX_CASES": "10", "EXPLANATIONS__MAX_BYTES": "300000"}
+    with LocalBroker(log_path=tmp_path / "broker.log") as broker:
+        connection = KafkaConnection(broker.bootstrap_servers)
+        make_topics(connection)
+        parts = publish(connection, range(40), picture())
+        with dashboard(broker.bootstrap_servers, tmp_path / "dashboard.log", **bounds) as page:
+            until(lambda: page.seen() == 40, "the verdicts are there although nothing explains them yet")
+
+            def state(number: int) -> str:
+                return str(page.json(f"/api/v1/parts/{parts[number].frame_id}")["explained"]["state"])
+
+            # Nobody has made the topic of explanations: the line may run without an explainer.
+            assert state(0) == "no_case"
+            assert page.ready()
+            ensure_topics(connection, [TopicSpec(topics.EXPLAINED, 2)])
+            with urllib.request.urlopen(page.base + "/api/v1/stream", timeout=20) as stream:
+                publish_explained(connection, parts[:1])
+                until(lambda: stream.readline() == b"event: explained\n", "the page is told")
+                assert parts[0].frame_id in json.loads(stream.readline().removeprefix(b"data: "))["frame_ids"]
+            part = page.json(f"/api/v1/parts/{parts[0].frame_id}")
+            assert [one["status"] for one in part["explanations"]] == ["done", "failed"]
+            path = f"/api/v1/frames/{parts[0].frame_id}/explanations/invrise-soft.png"
+            assert page.get(path)[1][:4] == b"\x89PNG"
+
+            publish_explained(connection, parts[1:])
+            until(lambda: state(39) == "explained", "the last one has come")
+            # The first ones left the memory long ago. A part that passed is explained now and then, as a sample: it
+            # is not searched for. One that has to be looked at is.
+            assert state(0) == "no_case"
+            [flagged] = publish(connection, range(40, 41), picture(), verdict=Verdict.FAIL)
+            publish_explained(connection, [flagged, *parts[20:]])
+            until(lambda: page.json(f"/api/v1/parts/{flagged.frame_id}")["explained"]["state"] == "explained", "found")
+            assert page.json(f"/api/v1/parts/{flagged.frame_id}")["explanations"][0]["method"] == "invrise-soft"
+            assert psutil.Process(page.process.pid).memory_info().rss < RSS_LIMIT_BYTES

@@ -81,6 +81,7 @@ describe("words", () => {
   it("say why there is no map, in the service's words where the reason is new", () => {
     expect(whyNoMap({ reason: "no_conv_layers", detail: "x" }, say)).toMatch(/no convolution layers/);
     expect(whyNoMap({ reason: "brand_new", detail: "the moon was full" }, say)).toBe("the moon was full");
+    expect(whyNoMap({ reason: "image_truncated", detail: "x" }, say)).toMatch(/cannot be used/);
     expect(whyNoMap({ reason: "brand_new", detail: "" }, say)).toMatch(/failed/);
   });
 

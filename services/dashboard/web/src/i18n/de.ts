@@ -237,6 +237,11 @@ export const de: Catalogue = {
   "no_map.busy": "Gerade keine Karte: es werden schon so viele gemacht, wie sein dürfen. Gleich noch einmal versuchen.",
   "no_map.image_expired": "Keine Karte: das Bild ist abgelaufen.",
   "no_map.backlog": "Keine Karte: zu viele Teile haben gewartet.",
+  "no_map.blank_image": "Keine Karte: das Bild hat nur eine Farbe, keine Stelle sagt mehr als eine andere.",
+  "no_map.undefined_map": "Keine Karte: die Methode konnte über keine Stelle etwas sagen.",
+  "no_map.image_missing": "Keine Karte: das Bild ist abgelaufen.",
+  "no_map.image": "Keine Karte: das Bild ist nicht zu gebrauchen.",
+  "no_map.model_failed": "Keine Karte: das Modell ist an diesem Bild gescheitert.",
   "no_map.other": "Keine Karte: die Methode ist gescheitert.",
 
   "request.waiting": "Wird gemacht …",

@@ -236,6 +236,11 @@ export const en = {
   "no_map.busy": "No map now: as many as may be are being made already. Try again in a moment.",
   "no_map.image_expired": "No map: the picture has expired.",
   "no_map.backlog": "No map: too many parts were waiting.",
+  "no_map.blank_image": "No map: the picture has one colour, so no place says more than another.",
+  "no_map.undefined_map": "No map: the method could say nothing of any place.",
+  "no_map.image_missing": "No map: the picture has expired.",
+  "no_map.image": "No map: the picture cannot be used.",
+  "no_map.model_failed": "No map: the model failed on this picture.",
   "no_map.other": "No map: the method failed.",
 
   "request.waiting": "Being made …",

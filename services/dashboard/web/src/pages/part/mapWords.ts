@@ -31,5 +31,6 @@ export function together(explanations: Explanation[], overlap: number | null, t:
 export function whyNoMap(problem: { reason: string; detail: string }, t: Translate): string {
   const key = `no_map.${problem.reason}`;
   if (hasMessage(key)) return t(key);
+  if (problem.reason.startsWith("image_")) return t("no_map.image");
   return problem.detail || t("no_map.other");
 }
