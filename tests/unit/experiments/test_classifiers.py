@@ -35,12 +35,13 @@ def test_names_as_papers_write_them_are_understood(tmp_path) -> None:
 
 def test_a_fit_is_kept_and_found_again(tmp_path) -> None:
     told = []
-    first = fit_or_load(
-        "customnet", parts(), SETS, SETTINGS, 0, cache=tmp_path, progress=lambda *step: told.append(step)
-    )
-    again = fit_or_load(
-        "customnet", parts(), SETS, SETTINGS, 0, cache=tmp_path, progress=lambda *step: told.append(step)
-    )
+
+    def fit(seed: int):
+        return fit_or_load(
+            "customnet", parts(), SETS, SETTINGS, seed, cache=tmp_path, progress=lambda *step: told.append(step)
+        )
+
+    first, again = fit(0), fit(0)
 
     assert len(told) == 1
     assert np.allclose(first.scores(parts()), again.scores(parts()))
