@@ -15,7 +15,7 @@ from services.core.types import ExplainedCase, Explanation, Inspection
 
 _Key = tuple[str, str, int]
 
-# Beside its maps a case of two explanations takes 2.1 kB (tracemalloc); three of these count for it, so the bound holds.
+# Beside its maps a case of two explanations takes 2.1 kB (tracemalloc); three of these count for it.
 _OVERHEAD_BYTES = 1_200
 
 

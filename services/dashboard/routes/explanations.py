@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
 from services.adapters.explainerclient import ExplainCall
@@ -61,8 +61,15 @@ def explanation_routes(context: Context) -> APIRouter:
         return Response(picture.data, media_type=picture.content_type, headers={"Cache-Control": keep})
 
     @router.get("/frames/{frame_id}/explain")
-    async def explain(frame_id: str, method: Annotated[str, Query(max_length=64)]) -> Response:
+    async def explain(
+        frame_id: str,
+        method: Annotated[str, Query(max_length=64)],
+        sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None,
+    ) -> Response:
         """Server-sent events: ``step`` with a map that becomes better, then ``end``, or ``failed`` with the reason."""
+        # The one address that makes work: a foreign page that is open in somebody's browser must not be able to.
+        if sec_fetch_site == "cross-site":
+            return JsonBody(error_json("foreign_page", "maps are made for this page only"), 403)
         if method not in METHODS:
             raise InvalidInputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         inspection = _known(context, frame_id)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
@@ -264,3 +265,33 @@ def test_without_an_explainer_service_no_method_is_offered(tmp_path: Path) -> No
     assert site.events(one)[0][1]["error"]["reason"] == "unavailable"
     with_service = Site(tmp_path, Service())
     assert "rise" in with_service.part(with_service.add())["explained"]["methods"]
+
+
+def test_a_foreign_page_cannot_have_maps_made(site: Site) -> None:
+    one = site.add()
+    url = f"/api/v1/frames/{one.frame_id}/explain?method=rise"
+    answer = site.client.get(url, headers={"Sec-Fetch-Site": "cross-site"})
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (403, "foreign_page")
+    assert site.explainer is not None
+    assert site.explainer.calls == []
+    assert site.client.get(url, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_a_browser_that_leaves_ends_the_work_at_the_service(site: Site) -> None:
+    one = site.add()
+    assert site.explainer is not None
+
+    async def scenario() -> None:
+        call = ExplainCall(JPEG, "default", 1, "rise", one.frame_id)
+        waiting = asyncio.create_task(anext(site.context.on_demand.events(call)))
+        async with asyncio.timeout(5):
+            while not (site.explainer and site.explainer.answers):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(scenario())
+    [answers] = site.explainer.answers
+    assert answers.cancelled.wait(5)
+    assert site.context.on_demand._running == 0
