@@ -35,6 +35,9 @@ DEFAULT_BUFFER_BYTES = 32 * 1024 * 1024
 #: Longest wait for a client's own thread to end.
 _CLOSE_S = 2.0
 
+#: Longest wait for the ends of paused partitions.
+_ENDS_TIMEOUT_MS = 1_000
+
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError, errors.InvalidRecordError)
 _NO_LONGER_OURS = (
     errors.CommitFailedError,
@@ -456,14 +459,29 @@ class KafkaRecordConsumer(_Reading):
         )
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """Records behind the end of each assigned partition, as the last fetches told; asks nobody."""
+        """Records behind the end of each assigned partition, as the last fetches told.
+
+        Of paused partitions fetches tell nothing any more: their ends are asked for, for a second at most.
+        """
+        asked = self._ends_of_paused()
         behind: dict[TopicPartition, int] = {}
         for partition in self._client.assignment() or ():
-            end = self._client.highwater(partition)
+            ends = [end for end in (asked.get(partition), self._client.highwater(partition)) if end is not None]
+            end = max(ends) if ends else None
             position = self._client.position(partition, timeout_ms=0) if end is not None else None
             if end is not None and position is not None:
                 behind[_ours(partition)] = max(0, end - position)
         return behind
+
+    def _ends_of_paused(self) -> dict[kafka.TopicPartition, int]:
+        paused = [each for each in self._client.paused() if each in (self._client.assignment() or ())]
+        if not paused:
+            return {}
+        try:
+            return dict(self._client.end_offsets(paused, timeout_ms=_ENDS_TIMEOUT_MS))
+        except (errors.KafkaError, OSError):
+            # What was last known is better than nothing, and whoever commits learns of the broker's absence.
+            return {}
 
 
 class KafkaTopicReader(_Reading):

@@ -124,7 +124,7 @@ class RecordConsumer(Protocol):
         ...
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """Records behind the end of each assigned partition, as far as it is known."""
+        """Records behind the end of each assigned partition, paused ones included, as far as it is known."""
         ...
 
     def close(self) -> None:

@@ -121,7 +121,7 @@ class ExplainerSettings(ServiceSettings):
         default=1, ge=1, le=64, description="Cases explained at once; more only pay with more explaining models."
     )
     max_in_flight_cases: int = Field(
-        default=16, ge=1, le=10_000, description="Cases taken and not yet settled; at this number polling pauses."
+        default=256, ge=1, le=10_000, description="Cases taken and not yet settled; at this number polling pauses."
     )
     max_in_flight_bytes: int = Field(
         default=32_000_000, ge=1_000_000, description="Bytes of those cases' records; at this number polling pauses."

@@ -294,9 +294,12 @@ def test_a_paused_partition_is_silent_until_it_is_resumed(brokers: Brokers, uniq
     member = joined(brokers, topic, unique("group"))
     (partition,) = member.consumer.assignment()
     member.consumer.pause([partition])
-    write(brokers.writer(), topic, 5)
+    writer = brokers.writer()
+    for _ in range(5):
+        write(writer, topic, 1)
     member.poll(0.7)
     assert member.records == []
+    assert member.consumer.lag().get(partition) == 5, "the lag grows also while nothing is fetched"
     member.consumer.resume([partition])
     poll_until(lambda: len(member.records) == 5, member)
     member.consumer.seek(partition, 3)
