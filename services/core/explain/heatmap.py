@@ -102,7 +102,7 @@ def colour(values: AttributionMap, scale: HeatScale, height_px: int, width_px: i
     Returns:
         RGBA, ``uint8``, shape ``(height_px, width_px, 4)``; alpha is 0 below ``scale.low`` and not premultiplied.
     """
-    rise = resize_map(_above_median(values), height_px, width_px)
+    rise = resize_map(_above_median(values), height_px, width_px, smooth=True)
     heat = np.nan_to_num(_heat(rise, scale), nan=0.0)
     opacity = 1.0 if scale.is_calibrated else _UNCALIBRATED_OPACITY
     picture = np.zeros((height_px, width_px, 4), dtype=np.uint8)

@@ -9,13 +9,15 @@ from services.core.errors import InvalidInputError
 from services.core.explain.attribution import AttributionMap
 
 
-def resize_map(values: AttributionMap, height: int, width: int) -> AttributionMap:
-    """Bring a map to another resolution, smoothly and within the range of its values.
+def resize_map(values: AttributionMap, height: int, width: int, *, smooth: bool = False) -> AttributionMap:
+    """Bring a map to another resolution, within the range of its values.
 
     Args:
         values: The map, shape ``(h, w)``; NaN is undefined.
         height: Rows wanted, ``>= 1``.
         width: Columns wanted, ``>= 1``.
+        smooth: Whether growing is to please the eye (cubic) rather than to keep the hottest point where it is: cubic
+            interpolation overshoots beside a peak, and what is cut off there is a plateau of many hottest points.
 
     Returns:
         Shape ``(height, width)``; a pixel that is made mostly of undefined ones is undefined.
@@ -33,13 +35,12 @@ def resize_map(values: AttributionMap, height: int, width: int) -> AttributionMa
     if not defined.any():
         return np.full((height, width), np.nan, dtype=np.float32)
     grows = height >= values.shape[0] and width >= values.shape[1]
-    way = cv2.INTER_CUBIC if grows else cv2.INTER_AREA
+    way = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
     low, high = float(values[defined].min()), float(values[defined].max())
-    # Cubic interpolation overshoots at steps; a hottest place must not become hotter than it was measured.
     if defined.all():
+        way = cv2.INTER_CUBIC if grows and smooth else way
         plain = cv2.resize(values.astype(np.float32), (width, height), interpolation=way)
         return np.asarray(np.clip(plain, low, high), dtype=np.float32)
-    way = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
     filled = np.where(defined, values, 0.0).astype(np.float32)
     share = cv2.resize(defined.astype(np.float32), (width, height), interpolation=way)
     mixed = cv2.resize(filled, (width, height), interpolation=way)

@@ -11,9 +11,9 @@ MAPS = arrays(np.float32, (5, 7), elements=st.floats(-100, 100, width=32))
 SIZES = st.integers(1, 40)
 
 
-@given(MAPS, SIZES, SIZES)
-def test_resizing_never_leaves_the_range_of_the_values(values, height, width):
-    resized = resize_map(values, height, width)
+@given(MAPS, SIZES, SIZES, st.booleans())
+def test_resizing_never_leaves_the_range_of_the_values(values, height, width, smooth):
+    resized = resize_map(values, height, width, smooth=smooth)
     assert resized.shape == (height, width)
     assert resized.min() >= values.min()
     assert resized.max() <= values.max()
@@ -32,6 +32,13 @@ def test_undefined_pixels_stay_undefined_and_do_not_spoil_their_neighbours(size)
     half = size[1] // 2
     assert np.isnan(resized[:, : max(1, half - 1)]).all()
     np.testing.assert_allclose(resized[:, half + 1 :], 1.0, rtol=1e-6)
+
+
+def test_the_hottest_point_stays_one_point_where_it_was():
+    values = np.zeros((7, 7), np.float32)
+    values[3, 2], values[3, 3] = 1.0, 0.9
+    resized = resize_map(values, 77, 77)
+    assert np.argwhere(resized == resized.max()).tolist() == [[38, 27]]
 
 
 def test_a_map_without_defined_pixels_stays_so():
