@@ -7,6 +7,7 @@ deadline; equal seeds give equal maps, so beginning anew is harmless.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import threading
@@ -163,9 +164,11 @@ class _Stream:
             except grpc.RpcError as error:
                 self._failed(attempt, self._broken(attempt, error))
             except SightlineError as error:
+                _drain(attempt.call)
                 self._failed(attempt, error)
             else:
                 if step.final:
+                    _drain(attempt.call)
                     self.close()
                 return step
         if self._abandoned:
@@ -308,6 +311,17 @@ def _refusal(text: str) -> SightlineError:
     if match["reason"] in {BUSY, CANCELLED}:
         return UnavailableError(match["detail"])
     return ExplanationError(match["detail"], match["reason"])
+
+
+def _drain(call: Any) -> None:
+    """Let a stream end by itself once its last answer is there.
+
+    Cancelled at that very moment, Triton 2.51 now and then keeps the request for ever, and its model cannot be unloaded
+    any more. A stream that is cancelled while the model works does no harm.
+    """
+    with contextlib.suppress(grpc.RpcError):
+        for _ in call:
+            pass
 
 
 def _is_ready(call: grpc.Future[Any]) -> bool:

@@ -35,11 +35,17 @@ LOG = logging.getLogger(__name__)
 _STOP_TIMEOUT_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Job:
+    """One request. Triton does not unload a model while anything holds a sender, so only this does."""
+
     image: NDArray[np.uint8]
     request: ExplanationRequest
     sender: Any
+
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.sender is None or bool(self.sender.is_cancelled())
 
 
 class TritonPythonModel:
@@ -103,11 +109,12 @@ class TritonPythonModel:
             except Exception:
                 # The answer could not be sent; there is nobody to tell but the log.
                 LOG.exception("an explanation was lost")
-            # A sender that lives on while nothing is done would be let go when Triton listens no more.
-            del job
+            finally:
+                job.sender = None
+                del job
 
     def _answer(self, job: _Job) -> None:
-        terms = Terms(self._batch_size, given_up=job.sender.is_cancelled)
+        terms = Terms(self._batch_size, given_up=job.given_up)
         try:
             for step in explain(self._version, job.image, job.request, terms):
                 flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if step.final else 0
