@@ -93,7 +93,11 @@ class HeatScales:
             known = self._known.get(key)
             if known is None and key not in self._queued and self._settings.calibration.parts:
                 self._queued.add(key)
-                self._wanted.append((version, method))
+                if method == self._settings.policy.fast:
+                    # Done in a moment, while the other one may take minutes.
+                    self._wanted.appendleft((version, method))
+                else:
+                    self._wanted.append((version, method))
                 self._asked.set()
         return known or UNCALIBRATED
 

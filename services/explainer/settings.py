@@ -101,7 +101,7 @@ class CalibrationSettings(SettingsGroup):
 
     parts: int = Field(default=20, ge=0, le=1_000, description="Good parts that are explained; 0 calibrates nothing.")
     patience_s: float = Field(
-        default=10.0, ge=0, le=3_600, description="Longest wait for an idle moment before the next good part."
+        default=5.0, ge=0, le=3_600, description="Longest wait for an idle moment before the next good part."
     )
 
 
