@@ -31,6 +31,7 @@ export const de: Catalogue = {
   "component.kafka": "Broker",
   "component.object_store": "Bildspeicher",
   "component.detector": "Detektor",
+  "component.explainer": "Erklärer",
   "component.ingest": "Bildaufnahme",
   "component.serving": "Modellbetreuung",
   "component.triton": "Modellserver",

@@ -30,6 +30,7 @@ export const en = {
   "component.kafka": "Broker",
   "component.object_store": "Picture store",
   "component.detector": "Detector",
+  "component.explainer": "Explainer",
   "component.ingest": "Ingest",
   "component.serving": "Model serving",
   "component.triton": "Model server",
