@@ -53,10 +53,10 @@ class FitSettings:
     """
 
     side_px: int = 224
-    epochs: int = 5
-    learning_rate: float = 3e-4
+    epochs: int = 6
+    learning_rate: float = 5e-4
     flips: bool = False
-    batch_size: int = 32
+    batch_size: int = 16
     engine: Engine = "auto"
     precision: Precision = "float32"
     threads: int = 1
@@ -185,7 +185,7 @@ def _fit(
         progress(0.0, "fitting the last layer")
         install_head(model, fit_head(_embeddings(model, data["train"].images), data["train"].labels, 2))
         return
-    _prepare_layers(model, pretrained=pretrained)
+    _follow_quickly(model)
     training = TrainingSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -205,21 +205,15 @@ def _fit(
     )
 
 
-def _prepare_layers(model: Classifier, *, pretrained: bool) -> None:
-    """Make fine-tuning on a few hundred pictures safe and cheap."""
+def _follow_quickly(model: Classifier) -> None:
+    """Let batch norm's running figures keep up with training on a few hundred pictures.
+
+    EfficientNet's momentum of 0.01 needs hundreds of steps to follow the weights; until then validation, which chooses
+    the best epoch, sees another network.
+    """
     for module in model.features.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # EfficientNet's 0.01 needs hundreds of steps to follow the weights; until then validation sees another net.
             module.momentum = 0.1
-    if not pretrained:
-        return
-    # The first half of the convolutions is general, and most of the work of a backward pass.
-    convolutions = [module for module in model.features.modules() if isinstance(module, nn.Conv2d)]
-    first = convolutions[len(convolutions) // 2].weight
-    for parameter in model.features.parameters():
-        if parameter is first:
-            return
-        parameter.requires_grad = False
 
 
 @torch.inference_mode()

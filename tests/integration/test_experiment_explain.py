@@ -10,7 +10,7 @@ import pytest
 from services.adapters.datasets import write_labelled_folder
 from services.core.simulation.line import draw_part
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -19,7 +19,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "services.cli", "experiment", "explain", "--threads", "1", *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         env=environment,
         check=False,
     )
@@ -39,7 +39,7 @@ def test_an_experiment_on_a_folder_writes_every_row_with_intervals_and_repeats_i
         done = run(
             *("--data", str(folder), "--methods", "rise-centred,gradcam", "--model", "EfficientNet-Lite0"),
             *("--epochs", "0", "--size", "96", "--passes", "32", "--limit", "3", "--explained", "all", "--sheet", "1"),
-            *("--seeds", "2", "--json", str(out), "--report", str(tmp_path / f"{name}.html")),
+            *("--seeds", "1", "--json", str(out), "--report", str(tmp_path / f"{name}.html")),
         )
         assert done.returncode == 0, done.stderr
         return json.loads(out.read_text())
@@ -49,7 +49,7 @@ def test_an_experiment_on_a_folder_writes_every_row_with_intervals_and_repeats_i
     assert first["schema"] == 1
     assert [row["method"] for row in first["rows"]] == ["rise-centred", "gradcam", "contrast", "centre"]
     for row in first["rows"]:
-        assert row["n"] == 6
+        assert row["n"] == 3
         assert row["model"] == "efficientnet-lite0"
         assert 0 <= row["model_accuracy"] <= 1
         for name in ("dice", "jaccard", "hit_accuracy", "pixel_auroc", "deletion_auc", "insertion_auc"):

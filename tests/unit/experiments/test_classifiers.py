@@ -68,12 +68,11 @@ def test_a_head_alone_on_random_features_is_refused() -> None:
         fit_or_load("customnet", parts(), SETS, settings, 0)
 
 
-def test_half_of_the_convolutions_of_a_pretrained_network_stay_as_they_are() -> None:
+def test_batch_norm_of_a_small_training_follows_its_weights() -> None:
     model, _ = classifiers._start("customnet", seed=0)
 
-    classifiers._prepare_layers(model, pretrained=True)
+    classifiers._follow_quickly(model)
 
-    trained = [parameter.requires_grad for parameter in model.features.parameters()]
-    assert not trained[0]
-    assert trained[-1]
-    assert trained == sorted(trained)
+    norms = [module for module in model.features.modules() if type(module).__name__ == "BatchNorm2d"]
+    assert norms
+    assert {module.momentum for module in norms} == {0.1}
