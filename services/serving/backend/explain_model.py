@@ -37,7 +37,7 @@ _STOP_TIMEOUT_S: Final = 5.0
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request. Triton does not unload a model while anything holds a sender, so only this does."""
+    """One request; its sender is let go with the last answer."""
 
     image: NDArray[np.uint8]
     request: ExplanationRequest
