@@ -146,9 +146,9 @@ def smoke(
     keep: Annotated[bool, typer.Option(help="Keep the data and the logs.")] = False,
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time without any progress.")] = 120.0,
 ) -> None:
-    """Start a line of its own, send frames, wait for every verdict, count, stop.
+    """Start a line of its own, send frames, wait for every verdict and explanation, count, stop.
 
-    Exits with 0 only when no frame was lost or doubled.
+    Exits with 0 only when no frame was lost or doubled and every case came out of the explainer.
     """
     from services.local.smoke import SmokeOptions, run_smoke
 

@@ -64,7 +64,8 @@ def run(settings: ExplainerSettings, health: Health, shutdown: Shutdown, stack: 
             max_pixels=limits.max_image_pixels,
             max_aspect_ratio=limits.max_aspect_ratio,
         ),
-        grace_s=settings.triton.timeout_s,
+        # Callers of Explain may stand before a case in the explaining model's queue.
+        grace_s=settings.triton.timeout_s + settings.budget.case_s * settings.explain_max_waiting,
         side_px=settings.map_side_px,
     )
     versions = Versions(models.manifest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -136,8 +136,8 @@ class Asking:
         return self._client.is_loaded(version.model_name)
 
     def _score(self, version: Version, tile: NDArray[np.uint8]) -> float:
-        steps: Iterator[ExplanationStep] = iter(self._client.explain(version.model_name, tile, _SCORING, self._grace_s))
-        for step in steps:
-            if step.final:
-                return step.probability
+        with contextlib.closing(self._client.explain(version.model_name, tile, _SCORING, self._grace_s)) as steps:
+            for step in steps:
+                if step.final:
+                    return step.probability
         raise UnavailableError("Triton must answer what it was asked, got no final answer")

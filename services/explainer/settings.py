@@ -134,7 +134,7 @@ class ExplainerSettings(ServiceSettings):
         description="How long cases wait for an explaining model that is not loaded before they go without a map.",
     )
     attempts: int = Field(
-        default=4,
+        default=6,
         ge=1,
         le=100,
         description="Tries of one method on one case while Triton answers others; then it goes without that map.",

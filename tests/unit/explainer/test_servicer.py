@@ -102,7 +102,7 @@ def test_without_a_frame_the_image_seeds_the_masks(served: Served) -> None:
         ({"method": "telepathy"}, "method must be one of"),
         ({"target_class": "crack"}, "target_class must be one of the version's (good, scratch, hole)"),
         ({"max_passes": -1}, "max_passes must lie in 0..100000"),
-        ({"budget_ms": 600_001}, "budget_ms must lie in 0..600000"),
+        ({"budget_ms": 60_001}, "budget_ms must lie in 0..60000"),
         ({"frame_id": "frame"}, "frame_id"),
     ],
 )
