@@ -80,7 +80,7 @@ def ways(classifier: Classifier, image: NDArray[np.uint8]) -> dict[str, Callable
     found["gradient to the last block"] = cam("gradcam", f"features.{last}")
     usual = usual_layer(classifier, "hirescam")
     if usual is not None:
-        found["gradient to stride 16, hirescam"] = cam("hirescam", usual)
+        found["gradient to stride 8, hirescam"] = cam("hirescam", usual)
     library = _library(classifier, f"features.{last}")
     if library is not None:
         found["grad-cam library"] = lambda: library(tensor().float())

@@ -36,6 +36,7 @@ CamMethod = Literal["gradcam", "hirescam"]
 
 CAM_METHODS: Final[tuple[CamMethod, ...]] = ("gradcam", "hirescam")
 
+_HIRES_STRIDE: Final = 8
 _POOLS: Final = (AveragePool, AverageMaxPool, MultiScalePool)
 
 
@@ -257,8 +258,11 @@ def _answer(logits: Tensor, target: int) -> Tensor:
 def usual_layer(classifier: Classifier, method: CamMethod) -> str | None:
     """Choose where a method looks when it is not told.
 
-    Grad-CAM looks at what the head pools, as it was published. HiResCAM looks at the deepest block of stride 16, whose
-    finer pixels fit small defects better; where the head pools several depths itself, at all of them.
+    Grad-CAM looks at what the head pools, as it was published. HiResCAM looks at the deepest block of stride 8, whose
+    fine pixels fit small defects; where the head pools several depths itself, at all of them. Measured on 73 flagged
+    defects of magnetic tile (EfficientNet-Lite0, split by group, the median defect 0.3 % of the image), share of
+    maps whose hottest point lies on the defect and Dice at the defect's own area: HiResCAM .59 and .43 at stride 8, .24
+    and .26 at stride 16, .06 and .08 at what is pooled; Grad-CAM .06 and .08 there, .12 and .15 at stride 16.
 
     Args:
         classifier: The network.
@@ -270,7 +274,7 @@ def usual_layer(classifier: Classifier, method: CamMethod) -> str | None:
     if method == "gradcam" or isinstance(classifier.neck, MultiScalePool) or not has_conv_layers(classifier):
         return None
     try:
-        layer = layer_at_stride(classifier, 16)
+        layer = layer_at_stride(classifier, _HIRES_STRIDE)
     except InvalidInputError:
         return None
     deepest = [name for name, _ in classifier.features.named_children()][-1:]

@@ -310,10 +310,10 @@ def test_the_deepest_block_of_a_stride_is_found():
         layer_at_stride(lite0, 64)
 
 
-def test_hires_cam_looks_at_stride_16_and_grad_cam_at_what_is_pooled():
+def test_hires_cam_looks_at_stride_8_and_grad_cam_at_what_is_pooled():
     lite0 = create_model("efficientnet-lite0", 2, "none")
     assert usual_layer(lite0, "gradcam") is None
-    assert usual_layer(lite0, "hirescam") == "features.blocks.10"
-    assert usual_layer(create_model("customnet", 2, "none"), "hirescam") is None
+    assert usual_layer(lite0, "hirescam") == "features.blocks.4"
+    assert usual_layer(create_model("customnet", 2, "none"), "hirescam") == "features.relu8"
     assert usual_layer(create_model("efficientnet-lite0", 2, "none", options={"taps": "4,10"}), "hirescam") is None
-    assert usual_layer(create_model("alexnet", 2, "none"), "hirescam") is None
+    assert usual_layer(small_net(AveragePool()), "hirescam") is None
