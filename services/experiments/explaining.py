@@ -253,7 +253,7 @@ def _evidence(
             "insertion_auc": curves.insertion_auc,
             "random_auc": curves.random_auc,
         }
-    letter, trust = grade(Evidence(probability=work.score, **known))
+    letter, trust = grade(Evidence(probability=work.score, method=method, **known))
     return {
         **known,
         "grade": letter.name,

@@ -291,6 +291,7 @@ def evidence_of(explanation: Explanation, agree: float) -> Evidence:
         stability=explanation.stability,
         coverage=explanation.coverage,
         agreement=agree,
+        method=explanation.method,
     )
 
 

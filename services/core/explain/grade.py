@@ -21,6 +21,16 @@ Trust is a logistic sum over the evidence, each piece of which can only help as 
 - *agreement*: whether a second method points to the same place;
 - *probability*: how sure the model is of a defect.
 
+To these comes what is known of the *method*: a map of 7 x 7 pixels cannot put its hottest point on a small defect,
+however faithful it is.
+
+The coefficients are fitted to maps whose defects are known: two runs on magnetic tile, split by group, with 133 flagged
+defects (in the median 0.3 % of the image), and a few of the simulated disc. On 672
+maps of ten methods the hottest point lay on the defect in 57 % of those graded B, 37 % of C and 10 % of D; none reached
+A. Trust tells hits from misses with an AUROC of .745 on these maps (.71 for coefficients cross-validated by group, .69
+with a whole data set left out), and .69 among the maps of ``invrise-soft`` alone; it ought to be .75 and more. Deletion
+told nothing, which is why it has no weight: what hides a pixel can itself look like a defect.
+
 A piece that was not measured (NaN) counts as :attr:`Coefficients.reference` says, a value that speaks neither for the
 map nor much against it; with no evidence but the probability there is nothing to estimate, so trust is 0 and the grade
 D. And a map must show that the model follows it: without a measured deletion or insertion, or where neither beats the
@@ -59,6 +69,7 @@ class Evidence:
         stability: See :class:`services.core.explain.attribution.Attribution`.
         coverage: As there.
         agreement: With a second method, see :func:`services.core.explain.faithfulness.agreement`.
+        method: Which method the map is of; empty or unknown counts as an ordinary one.
     """
 
     probability: float = math.nan
@@ -68,6 +79,7 @@ class Evidence:
     stability: float = math.nan
     coverage: float = math.nan
     agreement: float = math.nan
+    method: str = ""
 
     def pieces(self) -> NDArray[np.float64]:
         """The evidence in the order of :data:`PIECES`, each higher where better, NaN where not measured."""
@@ -91,11 +103,13 @@ class Coefficients:
         bias: Log odds where every piece has its reference value.
         weights: Log odds for one unit of each piece, ``>= 0``, in the order of :data:`PIECES`.
         reference: What a piece that was not measured counts as.
+        methods: Log odds that a method has beyond an ordinary one, each with its name.
     """
 
     bias: float
     weights: tuple[float, ...]
     reference: tuple[float, ...]
+    methods: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(PIECES) or len(self.reference) != len(PIECES):
@@ -107,7 +121,14 @@ class Coefficients:
 #: References are what a map without any merit would reach, or, for stability, an ordinary one.
 _REFERENCE: Final = (0.0, 0.0, 0.8, 1.0, 0.1, 0.8)
 
-COEFFICIENTS: Final = Coefficients(bias=-0.8, weights=(6.0, 6.0, 2.0, 3.0, 2.0, 0.5), reference=_REFERENCE)
+#: Fitted as the module says, rounded. Every map of the fit was defined everywhere, so the weight of coverage is no fit
+#: but a precaution: a map that is defined on half of the image loses 0.5. Methods with too few maps have no entry.
+COEFFICIENTS: Final = Coefficients(
+    bias=-1.1,
+    weights=(0.0, 1.6, 2.2, 1.0, 0.1, 0.0),
+    reference=_REFERENCE,
+    methods=(("contrast", 0.0), ("gradcam", -1.7), ("hirescam", 1.0), ("invrise-soft", 0.8)),
+)
 
 
 def estimate_trust(evidence: Evidence, coefficients: Coefficients = COEFFICIENTS) -> float:
@@ -123,9 +144,9 @@ def estimate_trust(evidence: Evidence, coefficients: Coefficients = COEFFICIENTS
     pieces = evidence.pieces()
     if not np.isfinite(pieces[: PIECES.index("probability")]).any():
         return 0.0
-    return float(
-        _sigmoid(coefficients.bias + _offsets(pieces, coefficients.reference) @ np.array(coefficients.weights))
-    )
+    bias = coefficients.bias + dict(coefficients.methods).get(evidence.method, 0.0)
+    offsets = _offsets(pieces, coefficients.reference)
+    return float(_sigmoid(bias + float(offsets @ np.array(coefficients.weights))))
 
 
 def grade(evidence: Evidence, coefficients: Coefficients = COEFFICIENTS) -> tuple[Grade, float]:
@@ -158,7 +179,8 @@ def fit_coefficients(
 ) -> Coefficients:
     """Fit the coefficients to maps whose hottest point is known to lie on the defect or not.
 
-    Logistic regression with weights that cannot be negative, by projected gradient descent.
+    Logistic regression with weights that cannot be negative, by projected gradient descent; each method that the maps
+    name gets its own log odds.
 
     Args:
         evidence: Of the maps.
@@ -179,15 +201,20 @@ def fit_coefficients(
     offsets = np.stack([_offsets(one.pieces(), reference) for one in evidence])
     spread = offsets.std(axis=0)
     spread[spread < 1e-9] = np.inf
-    scaled = offsets / spread
-    weights, bias = np.zeros(len(PIECES)), 0.0
+    names = sorted({one.method for one in evidence} - {""})
+    of_method = np.array([[one.method == name for name in names] for one in evidence], dtype=np.float64)
+    scaled = np.hstack([offsets / spread, of_method])
+    least = np.where(np.arange(scaled.shape[1]) < len(PIECES), 0.0, -np.inf)
+    weights, bias = np.zeros(scaled.shape[1]), 0.0
     # The curvature of a logistic loss is at most a quarter of the data's: this step never overshoots.
     step = 1.0 / (0.25 * (1.0 + float((scaled**2).sum(axis=1).mean())) + penalty)
     for _ in range(iterations):
         error = _sigmoid(bias + scaled @ weights) - truth
         bias -= step * float(error.mean())
-        weights = np.maximum(0.0, weights - step * (scaled.T @ error / len(truth) + penalty * weights))
-    return Coefficients(float(bias), tuple(float(weight) for weight in weights / spread), reference)
+        weights = np.maximum(least, weights - step * (scaled.T @ error / len(truth) + penalty * weights))
+    of_pieces = tuple(float(weight) for weight in weights[: len(PIECES)] / spread)
+    own = tuple((name, float(weight)) for name, weight in zip(names, weights[len(PIECES) :], strict=True))
+    return Coefficients(float(bias), of_pieces, reference, own)
 
 
 def _offsets(pieces: NDArray[np.float64], reference: tuple[float, ...]) -> NDArray[np.float64]:

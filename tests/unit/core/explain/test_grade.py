@@ -19,9 +19,26 @@ maybe = st.one_of(shares, st.just(math.nan))
 evidences = st.builds(Evidence, *[maybe] * len(FIELDS))
 
 
-def test_strong_evidence_is_an_a_and_weak_evidence_a_d():
-    assert grade(STRONG)[0] is Grade.A
-    assert grade(WEAK)[0] is Grade.D
+def test_strong_evidence_is_graded_above_weak_evidence():
+    plain = Coefficients(-0.8, (6.0, 6.0, 2.0, 3.0, 2.0, 0.5), (0.0, 0.0, 0.8, 1.0, 0.1, 0.8))
+    assert grade(STRONG, plain)[0] is Grade.A
+    assert grade(WEAK, plain)[0] is Grade.D
+    assert grade(replace(STRONG, method="invrise-soft"))[0] is Grade.B
+    assert grade(replace(WEAK, method="invrise-soft"))[0] is Grade.D
+
+
+def test_the_same_evidence_is_worth_what_its_method_is():
+    by_method = Coefficients(0.0, (0.0,) * len(PIECES), (0.0,) * len(PIECES), (("gradcam", -2.0), ("hirescam", 2.0)))
+    trusts = [estimate_trust(replace(STRONG, method=method), by_method) for method in ("gradcam", "", "hirescam")]
+    assert trusts == pytest.approx([1 / (1 + math.exp(2)), 0.5, 1 / (1 + math.exp(-2))])
+
+
+def test_a_fit_finds_what_a_method_is_worth():
+    evidence = [Evidence(stability=0.5, method="often" if number % 2 else "seldom") for number in range(400)]
+    hits = [number % 4 == 1 or number % 8 == 3 if number % 2 else number % 8 == 0 for number in range(400)]
+    fitted = fit_coefficients(evidence, hits, penalty=1e-5)
+    assert estimate_trust(evidence[1], fitted) == pytest.approx(0.75, abs=0.01)
+    assert estimate_trust(evidence[0], fitted) == pytest.approx(0.25, abs=0.01)
 
 
 @given(evidences, st.sampled_from(["insertion_auc", "stability", "coverage", "agreement", "probability"]), shares)
