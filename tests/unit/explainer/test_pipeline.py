@@ -17,6 +17,8 @@ from services.core.errors import ExplanationError, InvalidInputError, ModelFaile
 from services.core.imaging import encode_png
 from services.core.preprocessing import Preprocessing
 from services.core.types import CaseKind, ExplanationStatus, ImageRef
+from services.explainer.explaining import evidence_of
+from services.explainer.job import explanation_of
 from services.explainer.settings import PolicySettings
 from services.runtime import metrics
 from services.runtime.settings import LimitSettings
@@ -70,6 +72,13 @@ def test_a_flagged_case_comes_out_with_two_graded_maps_that_agree(line: Line) ->
     assert record.headers == (("traceparent", b"00-1"),)
     wait_until(lambda: line.committed() == 1, "the case is committed")
     assert sum(each._value.get() for each in grades) == before + 1
+
+
+def test_a_grade_takes_into_account_which_method_the_map_is_of() -> None:
+    values = np.arange(16, dtype=np.float16).reshape(4, 4)
+    told = explanation_of("gradcam", step(values), values, seed=0)
+    assert evidence_of(told, 0.5).method == "gradcam"
+    assert evidence_of(told, 0.5).agreement == 0.5
 
 
 def test_the_version_that_gave_the_verdict_is_asked(line: Line) -> None:
