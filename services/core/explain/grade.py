@@ -24,12 +24,13 @@ Trust is a logistic sum over the evidence, each piece of which can only help as 
 To these comes what is known of the *method*: a map of 7 x 7 pixels cannot put its hottest point on a small defect,
 however faithful it is.
 
-The coefficients are fitted to maps whose defects are known: two runs on magnetic tile, split by group, with 133
-flagged defects (in the median 0.3 % of the image), and a few of the simulated disc. On these 672 maps of nine methods
-the hottest point lay on the defect in 57 % of those graded B, 37 % of C and 10 % of D; none reached A. Trust tells
-hits from misses with an AUROC of .745 on them (.71 for coefficients cross-validated by group, .69 with a whole data
-set left out), and .69 among the maps of ``invrise-soft`` alone; it ought to be .75 and more. Deletion told nothing,
-which is why it has no weight: what hides a pixel can itself look like a defect.
+The coefficients are fitted to 479 maps of nine methods whose defects are known: about a hundred flagged defects of
+magnetic tile (in the median 0.3 % of the image) seen by two classifiers, and a few of the simulated disc. The hottest
+point lay on the defect in 60 % of those graded B, 43 % of C and 12 % of D; none reached A. Trust tells hits from
+misses with an AUROC of .76 on these very maps, of .71 where coefficients are fitted to other groups (five folds), and
+of .68 among the maps of ``invrise-soft``: most of it is what is known of the method. It ought to be .75 and more;
+docs/experiments.md says what evidence would get there. Deletion told nothing, which is why it has no weight: what
+hides a pixel can itself look like a defect.
 
 A piece that was not measured (NaN) counts as :attr:`Coefficients.reference` says, a value that speaks neither for the
 map nor much against it; with no evidence but the probability there is nothing to estimate, so trust is 0 and the grade
