@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from services.core.errors import ExplanationError
 from services.core.explain import overlap
 from services.core.explain.attribution import (
     SCORE_TARGET,
@@ -227,7 +228,11 @@ def measure_standing(fitted: Fitted, parts: Sequence[Part], plan: Plan) -> Figur
         # The methods as published ask about the same masked images.
         predict = Remembered(fitted.predict)
         for method in plan.methods:
-            found = stand(method, image, mask, predict, fitted.fill, number, plan)
+            try:
+                found = stand(method, image, mask, predict, fitted.fill, number, plan)
+            except ExplanationError as error:
+                CONSOLE.print(f"part {number + 1}, {method}: {error}", style="dim")
+                continue
             if found is not None:
                 records[method].append(found)
         CONSOLE.print(f"part {number + 1} of {len(parts)}", style="dim")
