@@ -18,6 +18,7 @@ from services.core.errors import ExplanationError
 from services.core.explain import faithfulness, overlap
 from services.core.explain.attribution import SCORE_TARGET, Attribution, AttributionMap, Budget, Predict
 from services.core.explain.grade import Evidence, grade
+from services.core.explain.peak import peak_of
 from services.core.explain.registry import build_explainer
 from services.core.preprocessing import map_back, prepare
 from services.experiments.engine import Remembered
@@ -70,6 +71,8 @@ class Record:
         stability: See ``Attribution.stability``.
         coverage: Share of the map that is defined.
         agreement: Dice of the hottest tenths of this map and of the one it is shown beside.
+        contrast_rank: See ``services.core.explain.peak.Peak``.
+        prominence: As there.
         grade: A to D; empty without a map.
         trust: What the grade is cut from.
         seconds: What the map alone would have taken.
@@ -96,6 +99,8 @@ class Record:
     stability: float = math.nan
     coverage: float = math.nan
     agreement: float = math.nan
+    contrast_rank: float = math.nan
+    prominence: float = math.nan
     grade: str = ""
     trust: float = math.nan
     seconds: float = math.nan
@@ -253,6 +258,8 @@ def _evidence(
             "insertion_auc": curves.insertion_auc,
             "random_auc": curves.random_auc,
         }
+    peak = peak_of(image, attribution.values)
+    known |= {"contrast_rank": peak.contrast_rank, "prominence": peak.prominence}
     letter, trust = grade(Evidence(probability=work.score, method=method, **known))
     return {
         **known,

@@ -41,11 +41,15 @@ class Contrast:
         budget: Budget,  # noqa: ARG002
     ) -> Iterator[Attribution]:
         """See :class:`services.core.explain.attribution.Explainer`; the model is not asked, so no pass is spent."""
+        yield Attribution(self.method, self.filtered(image), passes=0)
+
+    def filtered(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The map, of the image's own size."""
         side = min(image.shape[:2])
         pixels = image.astype(np.float32)
         difference = _blurred(pixels, self.detail_share * side) - _blurred(pixels, self.surround_share * side)
         strength = np.sqrt((difference**2).mean(axis=2))
-        yield Attribution(self.method, _blurred(strength, self.spread_share * side), passes=0)
+        return _blurred(strength, self.spread_share * side)
 
 
 def _blurred(pixels: NDArray[np.float32], deviation_px: float) -> NDArray[np.float32]:
