@@ -6,7 +6,7 @@ defect.
 =====  =============  ==================================================================================
 Grade  Trust          Read it as
 =====  =============  ==================================================================================
-A      0.75 and up    The model looks there, and there the defect is.
+A      0.75 and up    The model looks there, and there the defect most likely is.
 B      0.50 to 0.75   Look there first.
 C      0.25 to 0.50   A hint; look at the whole part.
 D      below 0.25     Do not go by this map.

@@ -184,7 +184,7 @@ export const de: Catalogue = {
   "grade.none": "Nicht benotet",
   "grade.later": "Noch nicht benotet",
   "grade.of": "Wie weit der Karte von {method} zu trauen ist",
-  "grade.A": "Dorthin schaut das Modell, und dort ist der Fehler.",
+  "grade.A": "Dorthin schaut das Modell, und dort liegt sehr wahrscheinlich der Fehler.",
   "grade.B": "Zuerst dort nachsehen.",
   "grade.C": "Ein Hinweis: das ganze Teil ansehen.",
   "grade.D": "Nicht nach dieser Karte gehen.",

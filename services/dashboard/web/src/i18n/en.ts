@@ -183,7 +183,7 @@ export const en = {
   "grade.none": "Not graded",
   "grade.later": "Not graded yet",
   "grade.of": "How far to trust the map by {method}",
-  "grade.A": "The model looks there, and there the defect is.",
+  "grade.A": "The model looks there, and there the defect most likely is.",
   "grade.B": "Look there first.",
   "grade.C": "A hint: look at the whole part.",
   "grade.D": "Do not go by this map.",
