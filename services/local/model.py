@@ -102,7 +102,12 @@ class StarterModel:
         progress.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "services.cli", "fit-starter", str(self._folder), "--progress", str(progress)]
         # The only thing at work while it runs: it may have every core.
-        env = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+        env = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+            # Or torch leaves a folder of its own behind in the temporary folder.
+            "TORCHINDUCTOR_CACHE_DIR": str(self._log_path.parent / "torchinductor"),
+        }
         child = ChildProcess("fit of the starter model", argv, log_path=self._log_path, env=env)
         child.start()
         end_s = time.monotonic() + _FIT_TIMEOUT_S
