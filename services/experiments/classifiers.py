@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from services.adapters.modelfolder import read_weights, verify_version
+from services.adapters.modelfolder import read_reference, read_weights, verify_version
 from services.core.errors import InvalidInputError, UnavailableError
 from services.core.explain.attribution import Predict
+from services.core.explain.backdrop import GoodParts
+from services.core.imaging import ImageLimits, decode
 from services.core.models.classifier import Classifier
 from services.core.models.factory import ARCHITECTURES, create_model
 from services.core.models.pretrained import Weights
@@ -33,6 +35,10 @@ from services.experiments.parts import Part
 OFFLINE: Final = "efficientnet-lite0"
 """The network whose weights come with an installed package."""
 
+_BACKDROPS: Final = 200
+"""Most good parts that a backdrop is chosen from: as many as a model version keeps."""
+
+_HALF: Final = 0.5
 _SCRATCH: Final = "from scratch"
 
 
@@ -73,6 +79,7 @@ class Fitted:
         predict: The same network, fast.
         preprocessing: From a picture to its input.
         origin: Where its weights come from, in words for the report.
+        good_parts: Good parts that it passes and that are not tested on, to show in place of hidden parts.
     """
 
     name: str
@@ -80,6 +87,13 @@ class Fitted:
     predict: Predict
     preprocessing: Preprocessing
     origin: str
+    good_parts: GoodParts | None = None
+
+    def backdrop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """The good part most like a prepared image ``(H, W, 3)``; None where there is none."""
+        if self.good_parts is None:
+            return None
+        return self.good_parts.backdrop(image, _embeddings(self.classifier, image[np.newaxis])[0])
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -152,8 +166,9 @@ def fit_or_load(
             unfinished = kept.with_suffix(".part")
             unfinished.write_bytes(save_state(model))
             unfinished.replace(kept)
+    good = [parts[row] for row in sets["train"] if not parts[row].defective]
     how = f"{settings.epochs} epochs over all layers" if settings.epochs else "last layer fitted"
-    return _ready(name, model, preprocessing, f"{origin}, {how}", settings)
+    return _ready(name, model, preprocessing, f"{origin}, {how}", settings, [part.image for part in good])
 
 
 def _start(name: str, seed: int) -> tuple[Classifier, str]:
@@ -237,15 +252,36 @@ def _loaded(folder: Path, settings: FitSettings) -> Fitted:
     if manifest.preprocessing.height_px != manifest.preprocessing.width_px:
         raise InvalidInputError(f"the model's input must be square, got {manifest.preprocessing}")
     model = build_model(manifest, read_weights(folder))
-    return _ready(manifest.architecture, model, manifest.preprocessing, f"version of {manifest.alias}", settings)
+    images = [decode(data, ImageLimits()) for data in read_reference(folder).images.values()]
+    origin = f"version of {manifest.alias}"
+    return _ready(manifest.architecture, model, manifest.preprocessing, origin, settings, images)
 
 
-def _ready(name: str, model: Classifier, preprocessing: Preprocessing, origin: str, settings: FitSettings) -> Fitted:
+def _ready(
+    name: str,
+    model: Classifier,
+    preprocessing: Preprocessing,
+    origin: str,
+    settings: FitSettings,
+    good: Sequence[NDArray[np.uint8]],
+) -> Fitted:
     model.eval()
     fast = compile_predict(
         copy.deepcopy(model), preprocessing.height_px, settings.engine, settings.precision, settings.threads
     )
-    return Fitted(name, model, tempered(fast, settings.temper), preprocessing, origin)
+    chosen = [good[row] for row in np.linspace(0, len(good) - 1, min(_BACKDROPS, len(good))).round().astype(int)]
+    prepared = np.concatenate([prepare(image, preprocessing) for image in chosen]) if chosen else None
+    good_parts = None if prepared is None else _passed(model, prepared)
+    return Fitted(name, model, tempered(fast, settings.temper), preprocessing, origin, good_parts)
+
+
+@torch.inference_mode()
+def _passed(model: Classifier, images: NDArray[np.uint8]) -> GoodParts | None:
+    """The good parts among some that the network calls good."""
+    embeddings = _embeddings(model, images)
+    probabilities = torch.softmax(model.linear(torch.from_numpy(embeddings)), dim=1)[:, 0].numpy()
+    images, embeddings = images[probabilities > _HALF], embeddings[probabilities > _HALF]
+    return GoodParts(embeddings, lambda row: images[row]) if len(images) else None
 
 
 def _digest(parts: Sequence[Part], sets: dict[str, NDArray[np.intp]], settings: FitSettings, seed: int) -> str:

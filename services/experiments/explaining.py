@@ -113,7 +113,7 @@ class _Work:
 
     plan: Plan
     predict: Predict
-    fill: tuple[int, int, int]
+    hidden: tuple[int, int, int] | NDArray[np.uint8]
     seed: int
     score: float
 
@@ -154,10 +154,9 @@ def explain_parts(
         Each part with a record for each method; a method that cannot explain the model or the part is recorded with
         its reason, as a map that says nothing.
     """
-    explainers = {method: _build(method, fitted) for method in plan.methods}
     for number, part in enumerate(parts):
         progress(number / len(parts), part.name)
-        yield _explain(fitted, part, plan, explainers, seed)
+        yield _explain(fitted, part, plan, seed)
     progress(1.0, "done")
 
 
@@ -169,22 +168,22 @@ def mask_seed(name: str, seed: int) -> int:
 _Explain = Callable[..., Iterator[Attribution]]
 
 
-def _build(method: str, fitted: Fitted) -> _Explain | ExplanationError:
+def _build(method: str, fitted: Fitted, backdrop: NDArray[np.uint8] | None) -> _Explain | ExplanationError:
     try:
-        return build_explainer(method, fill=fitted.fill, classifier=fitted.classifier).explain
+        return build_explainer(method, fill=fitted.fill, backdrop=backdrop, classifier=fitted.classifier).explain
     except ExplanationError as error:
         return error
 
 
-def _explain(
-    fitted: Fitted, part: Part, plan: Plan, explainers: Mapping[str, _Explain | ExplanationError], seed: int
-) -> Explained:
+def _explain(fitted: Fitted, part: Part, plan: Plan, seed: int) -> Explained:
     image = prepare(part.image, fitted.preprocessing)[0]
     predict = Remembered(fitted.predict)
     score = float(predict(image[np.newaxis])[0, 1:].sum())
     drawn = mask_seed(part.name, seed)
     found: dict[str, _Timed | ExplanationError] = {}
-    for method, explain in explainers.items():
+    backdrop = fitted.backdrop(image)
+    for method in plan.methods:
+        explain = _build(method, fitted, backdrop)
         if isinstance(explain, ExplanationError):
             found[method] = explain
             continue
@@ -195,7 +194,7 @@ def _explain(
             found[method] = error
             continue
         found[method] = _Timed(last, time.perf_counter() - started + predict.saved_s - saved_before)
-    work = _Work(plan, predict, fitted.fill, drawn, score)
+    work = _Work(plan, predict, fitted.fill if backdrop is None else backdrop, drawn, score)
     maps: dict[str, AttributionMap] = {}
     records = []
     for method, outcome in found.items():
@@ -249,7 +248,7 @@ def _evidence(
             attribution.values,
             SCORE_TARGET,
             work.predict,
-            fill=work.fill,
+            hidden=work.hidden,
             seed=work.seed,
             batch_size=work.plan.budget.batch_size,
         )

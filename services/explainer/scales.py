@@ -40,7 +40,8 @@ from services.runtime.retry import Backoff
 
 LOG = get_logger(__name__)
 
-_SCHEMA = 1
+_SCHEMA = 2
+"""Of the file, and of what the methods do: maps that are made otherwise need a scale of their own."""
 _MAX_BYTES = 100_000
 _KEPT = 256
 _LOOK_S = 0.25

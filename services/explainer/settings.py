@@ -20,14 +20,14 @@ from services.runtime.settings import (
 
 Methods = tuple[str, ...]
 
-_BOTH: tuple[str, ...] = (defaults.DEFAULT_METHOD, defaults.CAM_METHOD)
+_FLAGGED: tuple[str, ...] = (defaults.DEFAULT_METHOD, defaults.CAM_METHOD, defaults.PUBLISHED_CAM_METHOD)
 
 
 class PolicySettings(SettingsGroup):
     """Which case gets which maps. The first named is shown first; none leaves cases unexplained."""
 
-    fail: Methods = Field(default=_BOTH, description="Methods for cases with the verdict FAIL.")
-    review: Methods = Field(default=_BOTH, description="Methods for cases with the verdict REVIEW.")
+    fail: Methods = Field(default=_FLAGGED, description="Methods for cases with the verdict FAIL.")
+    review: Methods = Field(default=_FLAGGED, description="Methods for cases with the verdict REVIEW.")
     audit: Methods = Field(
         default=(defaults.CAM_METHOD,), description="Methods for parts that passed and were drawn at random."
     )

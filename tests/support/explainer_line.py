@@ -44,7 +44,7 @@ from services.explainer.explaining import CaseExplainer
 from services.explainer.pipeline import ExplainerPipeline
 from services.explainer.policy import Policy
 from services.explainer.scales import HeatScales
-from services.explainer.settings import CalibrationSettings, ExplainerSettings
+from services.explainer.settings import CalibrationSettings, ExplainerSettings, PolicySettings
 from services.explainer.versions import Version, Versions
 from services.runtime.consumer import ConsumerLoop, LoopTimes
 from services.runtime.lifecycle import Health, Shutdown
@@ -54,6 +54,13 @@ SIDE_PX = 32
 NOW_NS = 1_790_000_000_000_000_000
 CLASSES = ("good", "scratch", "hole")
 POINT = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.6)
+#: A policy of its own, so that what is the default may change.
+TWO_MAPS: dict[str, Any] = {
+    "fail": ("invrise-soft", "gradcam"),
+    "review": ("invrise-soft", "gradcam"),
+    "audit": ("gradcam",),
+    "fast": "gradcam",
+}
 _VERDICT = {CaseKind.FAIL: Verdict.FAIL, CaseKind.REVIEW: Verdict.REVIEW, CaseKind.AUDIT: Verdict.PASS}
 
 
@@ -231,7 +238,8 @@ class RunningExplainer:
             "model_wait_s": 0.2,
             "calibration": CalibrationSettings(parts=0),
         }
-        self.settings = ExplainerSettings(**values | settings)
+        policy = settings.pop("policy", {})
+        self.settings = ExplainerSettings(**values | settings, policy=PolicySettings(**TWO_MAPS | policy))
         self.health = Health()
         self.shutdown = Shutdown()
         self.asking = Asking(line.client, ImageLimits(), grace_s=5.0, side_px=self.settings.map_side_px)

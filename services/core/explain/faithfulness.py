@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from services.core.errors import ExplanationError, InvalidInputError
 from services.core.explain.attribution import AttributionMap, Predict, dice, hottest, target_values
+from services.core.explain.backdrop import hidden_pixels
 from services.core.explain.resizing import resize_map
 
 DEFAULT_STEPS: Final = 8
@@ -49,7 +50,7 @@ def measure(
     target: int,
     predict: Predict,
     *,
-    fill: Sequence[int],
+    hidden: Sequence[int] | NDArray[np.uint8],
     seed: int,
     batch_size: int,
     steps: int = DEFAULT_STEPS,
@@ -63,7 +64,7 @@ def measure(
         values: The map, of any resolution, over the whole image.
         target: As in :class:`services.core.explain.attribution.Explainer`.
         predict: The model.
-        fill: What hidden pixels show: a colour, RGB in 0..255.
+        hidden: What hidden pixels show: a colour, RGB in 0..255, or an image, such as a good part.
         seed: Of the misplacement and of ties.
         batch_size: Images of one forward pass.
         steps: Steps of a curve, ``>= 2``; they are finer where the hottest pixels go, since defects are small.
@@ -83,16 +84,16 @@ def measure(
     ranks = _ranks(resize_map(values, *image.shape[:2]), random)
     misplaced = _misplaced(ranks, random)
     shares = (np.arange(1, steps) / steps) ** 2
-    hidden = np.broadcast_to(np.asarray(fill, dtype=np.uint8), image.shape)
+    shown = hidden_pixels(hidden, image.shape)
 
     def changed() -> Iterator[NDArray[np.uint8]]:
         yield image
-        yield hidden
+        yield shown
         for order in (ranks, misplaced):
             for share in shares:
                 gone = (order < share)[..., None]
-                yield np.where(gone, hidden, image)
-                yield np.where(gone, image, hidden)
+                yield np.where(gone, shown, image)
+                yield np.where(gone, image, shown)
 
     answers = _answers(changed(), target, predict, batch_size)
     whole, nothing = answers[0], answers[1]

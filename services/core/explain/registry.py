@@ -13,6 +13,9 @@ from services.core.explain.occlusion import Occlusion
 from services.core.explain.sampling import ESTIMATORS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from services.core.explain.cam import CamMethod
     from services.core.models.classifier import Classifier
 
@@ -21,6 +24,7 @@ def build_explainer(
     method: str,
     *,
     fill: tuple[int, int, int],
+    backdrop: NDArray[np.uint8] | None = None,
     classifier: Classifier | None = None,
     layer: str | None = None,
 ) -> Explainer:
@@ -28,7 +32,8 @@ def build_explainer(
 
     Args:
         method: One of :data:`services.core.explain.attribution.METHODS`.
-        fill: What hidden pixels show: a colour, RGB in 0..255.
+        fill: What hidden pixels show where it is a colour, RGB in 0..255.
+        backdrop: What they show in ``invrise-soft``, see :mod:`services.core.explain.backdrop`.
         classifier: The network, in evaluation mode, for methods that look into it (``gradcam``, ``hirescam``).
         layer: Where those look, see :class:`services.core.explain.cam.ClassActivation`; None takes the method's own
             choice, see :func:`services.core.explain.cam.usual_layer`.
@@ -40,7 +45,7 @@ def build_explainer(
     """
     for estimator in ESTIMATORS:
         if method == estimator:
-            return mask_sampling(estimator, fill=fill)
+            return mask_sampling(estimator, fill=fill, backdrop=backdrop)
     if method == "occlusion":
         return Occlusion(fill=fill)
     if method == "contrast":

@@ -33,6 +33,7 @@ from services.core.explain.attribution import (
     hottest,
     target_values,
 )
+from services.core.explain.backdrop import hidden_pixels
 from services.core.explain.masks import Design, MaskBlock, MaskGeometry, draw_blocks
 
 Estimator = Literal["rise", "rise-centred", "invrise", "invrise-soft"]
@@ -202,15 +203,17 @@ class MaskSampling:
     """The explainer of the RISE family.
 
     What hidden pixels show is part of the question. Under one colour the coarse edges of the mask may be what the model
-    reacts to; with ``surroundings_share`` the hidden parts show the image itself, blurred until small faults are gone.
+    reacts to; with a ``backdrop`` hidden parts show what a good part looks like there, and without one, with
+    ``surroundings_share``, the image itself, blurred until small faults are gone.
 
     Attributes:
         method: Which estimator.
         cells: Cells along each side of a mask (8 in paper 1).
         design: How masks are drawn; ``independent`` is the papers'.
         fill: What hidden pixels show: a colour, RGB in 0..255 (the network's mean is its zero).
-        surroundings_share: Standard deviation of the blur that takes the colour's place, as a share of the image's
-            shorter side; None for the colour.
+        backdrop: An image of the same size that takes the colour's place, see :mod:`services.core.explain.backdrop`.
+        surroundings_share: Standard deviation of the blur that takes the colour's place where there is no backdrop,
+            as a share of the image's shorter side; None for the colour.
         adjusted: ``invrise-soft`` only: whether the estimate is helped by regression, see
             :mod:`services.core.explain.adjustment`.
         smoothing_cells: Standard deviation over which the map is smoothed, in cells of the mask; 0 leaves it.
@@ -222,6 +225,7 @@ class MaskSampling:
     cells: int = 8
     design: Design = "independent"
     fill: tuple[int, int, int] = (124, 116, 104)
+    backdrop: NDArray[np.uint8] | None = field(default=None, compare=False)
     surroundings_share: float | None = None
     adjusted: bool = False
     smoothing_cells: float = 0.0
@@ -269,6 +273,8 @@ class MaskSampling:
                 return
 
     def _hidden(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.backdrop is not None:
+            return hidden_pixels(self.backdrop, image.shape)
         if self.surroundings_share is None:
             return np.array(self.fill, np.uint8)
         deviation_px = self.surroundings_share * min(image.shape[:2])

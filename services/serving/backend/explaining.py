@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,21 @@ class OutOfTimeError(SightlineError):
     reason = "out_of_time"
 
 
+class Look(NamedTuple):
+    """What a model makes of the image that is to be explained."""
+
+    probabilities: NDArray[np.float32]
+    """Shape ``(C,)``."""
+    backdrop: NDArray[np.uint8] | None
+    """What hidden parts of it show, see :mod:`services.core.explain.backdrop`; None where there is no good part."""
+
+
 class ExplainedModel(Protocol):
     """What is explained."""
+
+    def look(self, image: NDArray[np.uint8]) -> Look:
+        """Answer one image ``(H, W, 3)`` and find what is shown in place of its hidden parts."""
+        ...
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -146,9 +159,10 @@ def explain(
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     image = np.ascontiguousarray(image)
     # What is asked first brings the engine up, which must not be charged to the budget of one image.
-    probability = float(target_values(model.probabilities(image[None]), request.target)[0])
+    look = model.look(image)
+    probability = float(target_values(look.probabilities[None], request.target)[0])
     options: dict[str, Any] = {"classifier": model.network()} if request.method in NETWORK_METHODS else {}
-    explainer = build_explainer(request.method, fill=model.fill, **options)
+    explainer = build_explainer(request.method, fill=model.fill, backdrop=look.backdrop, **options)
     meter = _Meter(model, terms, request.budget_ms)
     budget = Budget(
         max_passes=request.max_passes,
@@ -172,12 +186,13 @@ def explain(
         raise ExplanationError("a method must give a map, it gave none", "no_map")
     if terms.given_up():
         raise GivenUpError("somebody must wait for the map, the caller gave up")
-    evidence = _evidence(model, image, last, request, terms, meter) if request.evidence else _UNMEASURED
+    hidden = model.fill if look.backdrop is None else look.backdrop
+    evidence = _evidence(hidden, image, last, request, terms, meter) if request.evidence else _UNMEASURED
     yield _step(last, probability, evidence, meter.seconds, final=True, partial=partial or last.partial)
 
 
 def _evidence(
-    model: ExplainedModel,
+    hidden: tuple[int, int, int] | NDArray[np.uint8],
     image: NDArray[np.uint8],
     found: Attribution,
     request: ExplanationRequest,
@@ -190,7 +205,7 @@ def _evidence(
             found.values,
             request.target,
             meter,
-            fill=model.fill,
+            hidden=hidden,
             seed=request.seed,
             batch_size=terms.batch_size,
         )

@@ -92,7 +92,7 @@ def test_the_version_that_gave_the_verdict_is_asked(line: Line) -> None:
 
 
 def test_audited_parts_get_what_policy_says_also_nothing(line: Line) -> None:
-    line.start(policy=PolicySettings(audit=()))
+    line.start(policy={"audit": ()})
     line.send(make_case(0, IMAGE, kind=CaseKind.AUDIT))
     assert line.wait_for(1)[0].explanations == ()
     assert line.client.calls == []
@@ -209,7 +209,7 @@ def test_while_cases_pile_up_a_model_without_conv_layers_still_gets_a_map(line: 
     line.client._function = refusing("no_conv_layers", "gradcam")  # type: ignore[assignment]
     for number in range(6):
         line.send(make_case(number, IMAGE))
-    line.start(policy=PolicySettings(fast_above_cases=1, fast_passes=16), max_in_flight_cases=8)
+    line.start(policy={"fast_above_cases": 1, "fast_passes": 16}, max_in_flight_cases=8)
     explained = line.wait_for(6)
     first = explained[0].explanations
     assert [(each.method, each.reason) for each in first] == [
@@ -372,7 +372,7 @@ def test_an_error_of_our_own_ends_the_service_and_commits_nothing(line: Line) ->
 def test_a_backlog_is_worked_off_fast_and_beyond_a_bound_without_maps(line: Line) -> None:
     before = {level: metrics.EXPLAINER_LEVEL.labels(level)._value.get() for level in ("full", "fast", "none")}
     line.send(*[make_case(number, IMAGE) for number in range(40)])
-    line.start(policy=PolicySettings(fast_above_cases=4, none_above_cases=20), max_in_flight_cases=4)
+    line.start(policy={"fast_above_cases": 4, "none_above_cases": 20}, max_in_flight_cases=4)
     explained = line.wait_for(40)
     told = {level: metrics.EXPLAINER_LEVEL.labels(level)._value.get() - at for level, at in before.items()}
     assert sum(told.values()) == 40

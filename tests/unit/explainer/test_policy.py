@@ -17,34 +17,32 @@ def policy(**settings: object) -> Policy:
     return Policy(PolicySettings(**settings), BudgetSettings(case_s=4.0, max_passes=400, min_stability=0.8))  # type: ignore[arg-type]
 
 
-def test_fail_and_review_get_a_masking_map_and_a_class_activation_map_by_default() -> None:
+def test_fail_and_review_get_a_masking_map_and_class_activation_maps_by_default() -> None:
     for kind in (CaseKind.FAIL, CaseKind.REVIEW):
         plan = policy().plan(make_case(0, IMAGE, kind=kind), 0)
         assert plan.level is Level.FULL
-        assert len(plan.methods) == 2
-        assert plan.methods[1] == "gradcam"
-        assert "rise" in plan.methods[0]
-    assert policy().plan(make_case(0, IMAGE, kind=CaseKind.AUDIT), 0).methods == ("gradcam",)
+        assert plan.methods == ("invrise-soft", "hirescam", "gradcam")
+    assert policy().plan(make_case(0, IMAGE, kind=CaseKind.AUDIT), 0).methods == ("hirescam",)
 
 
 def test_an_alias_may_have_methods_of_its_own_for_what_is_flagged() -> None:
     own = policy(by_alias={"odd": ("occlusion",)}, audit=())
     assert own.plan(make_case(0, IMAGE, alias="odd"), 0).methods == ("occlusion",)
     assert own.plan(make_case(0, IMAGE, alias="odd", kind=CaseKind.AUDIT), 0).methods == ()
-    assert len(own.plan(make_case(0, IMAGE), 0).methods) == 2
+    assert len(own.plan(make_case(0, IMAGE), 0).methods) == 3
 
 
 def test_a_growing_backlog_leaves_one_fast_method_and_then_none() -> None:
     told = policy(fast_above_cases=10, none_above_cases=50)
     case = make_case(0, IMAGE)
     assert told.plan(case, 10).level is Level.FULL
-    assert told.plan(case, 11) == Plan(Level.FAST, ("gradcam",))
+    assert told.plan(case, 11) == Plan(Level.FAST, ("hirescam",))
     assert told.plan(case, 50).level is Level.FAST
     assert told.plan(case, 51).level is Level.NONE
 
 
 def test_where_the_fast_method_cannot_explain_a_model_the_first_other_one_stands_in_for_it() -> None:
-    told = policy(fail=("rise", "gradcam"), fast_above_cases=1, fast_passes=32)
+    told = policy(fail=("rise", "gradcam"), fast="gradcam", fast_above_cases=1, fast_passes=32)
     case = make_case(0, IMAGE)
     fast = told.plan(case, 5)
     assert told.instead(case, fast, "gradcam") == ("rise",)
@@ -55,8 +53,8 @@ def test_where_the_fast_method_cannot_explain_a_model_the_first_other_one_stands
 def test_the_fast_method_is_asked_first_and_the_slow_one_has_the_time_that_is_left() -> None:
     told = policy()
     plan = told.plan(make_case(0, IMAGE), 0)
-    assert told.order(plan)[0] == "gradcam"
-    assert told.request("frame", "gradcam", plan.level, 0.0).budget_ms == 4000
+    assert told.order(plan)[0] == "hirescam"
+    assert told.request("frame", "hirescam", plan.level, 0.0).budget_ms == 4000
     assert told.request("frame", plan.methods[0], plan.level, 1.5).budget_ms == 2500
     assert told.request("frame", plan.methods[0], plan.level, 99.0).budget_ms == 250, "never nothing, which is no limit"
 

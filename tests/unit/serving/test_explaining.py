@@ -5,21 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from services.adapters.modelfolder import read_reference
 from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.core.errors import ExplanationError, InvalidInputError, ModelFormatError
 from services.core.explain.attribution import Budget
 from services.core.explain.faithfulness import measure
 from services.core.explain.registry import build_explainer
+from services.core.imaging import ImageLimits, decode
+from services.core.preprocessing import Preprocessing, prepare
+from services.core.types import OperatingPoint
 from services.serving.backend import explaining
 from services.serving.backend.engine import Answer, EngineRequest
 from services.serving.backend.explained_version import ExplainedVersion
-from services.serving.backend.explaining import EVIDENCE_PASSES, GivenUpError, OutOfTimeError, Terms, explain
+from services.serving.backend.explaining import EVIDENCE_PASSES, GivenUpError, Look, OutOfTimeError, Terms, explain
 from services.serving.backend.record import Choice, key_of, write_choice
+from services.serving.backend.reference import good_parts
 from tests.support.model_versions import write_model_version
 
 
@@ -33,6 +39,7 @@ class Toy:
         self.batches: list[int] = []
         self.broken = False
         self.load_s = 0.0
+        self.backdrop: np.ndarray | None = None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         self.now_s += self.load_s + len(images)
@@ -43,6 +50,9 @@ class Toy:
         if self.broken:
             bad[:] = np.nan
         return np.stack([1 - bad, bad], axis=1).astype(np.float32)
+
+    def look(self, image: np.ndarray) -> Look:
+        return Look(self.probabilities(image[np.newaxis])[0], self.backdrop)
 
     def network(self) -> object:
         raise AssertionError("only methods that look into the network ask for it")
@@ -68,7 +78,7 @@ def test_the_map_and_its_evidence_are_those_that_the_core_computes() -> None:
     explainer = build_explainer("invrise-soft", fill=toy.fill)
     expected = list(explainer.explain(IMAGE, -1, toy.probabilities, seed=5, budget=Budget(64, 8)))[-1]
     np.testing.assert_array_equal(step.map, expected.values)
-    evidence = measure(IMAGE, expected.values, -1, toy.probabilities, fill=toy.fill, seed=5, batch_size=8)
+    evidence = measure(IMAGE, expected.values, -1, toy.probabilities, hidden=toy.fill, seed=5, batch_size=8)
     assert (step.deletion_auc, step.insertion_auc, step.random_auc) == (
         evidence.deletion_auc,
         evidence.insertion_auc,
@@ -192,6 +202,27 @@ def test_an_unknown_method_or_class_is_refused() -> None:
         list(explain(toy, IMAGE, ExplanationRequest("rise", target=2), toy.terms()))
 
 
+def test_hidden_parts_and_the_evidence_show_the_good_part_that_the_model_finds() -> None:
+    toy = Toy()
+    toy.backdrop = np.full_like(IMAGE, 90)
+    step = final(explain(toy, IMAGE, ExplanationRequest("invrise-soft", seed=5, max_passes=64), toy.terms()))
+    explainer = build_explainer("invrise-soft", fill=toy.fill, backdrop=toy.backdrop)
+    expected = list(explainer.explain(IMAGE, -1, toy.probabilities, seed=5, budget=Budget(64, 8)))[-1]
+    np.testing.assert_array_equal(step.map, expected.values)
+    evidence = measure(IMAGE, expected.values, -1, toy.probabilities, hidden=toy.backdrop, seed=5, batch_size=8)
+    assert (step.deletion_auc, step.insertion_auc) == (evidence.deletion_auc, evidence.insertion_auc)
+
+
+def test_what_was_published_with_a_colour_is_asked_with_a_colour() -> None:
+    toy = Toy()
+    toy.backdrop = np.full_like(IMAGE, 90)
+    step = final(explain(toy, IMAGE, ExplanationRequest("invrise", seed=5, max_passes=64), toy.terms()))
+    *_, expected = build_explainer("invrise", fill=toy.fill).explain(
+        IMAGE, -1, toy.probabilities, seed=5, budget=Budget(64, 8)
+    )
+    np.testing.assert_array_equal(step.map, expected.values)
+
+
 def test_an_image_in_which_nothing_can_be_hidden_is_refused_with_its_reason() -> None:
     toy = Toy()
     with pytest.raises(ExplanationError) as raised:
@@ -213,6 +244,47 @@ def test_hidden_pixels_show_the_mean_colour_of_the_network(folder: Path) -> None
     version = ExplainedVersion("torch", EngineRequest(folder))
     mean = version.network().normalisation.mean
     assert version.fill == tuple(round(part) for part in mean)
+
+
+def test_a_version_looks_at_an_image_and_finds_one_of_its_good_parts(tmp_path: Path) -> None:
+    folder = tmp_path / "version"
+    manifest = write_model_version(folder, size_px=32, parts=3)
+    version = ExplainedVersion("torch", EngineRequest(folder))
+    image = np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8)
+    look = version.look(image)
+    np.testing.assert_array_equal(look.probabilities, version.probabilities(image[np.newaxis])[0])
+    reference = read_reference(folder)
+    parts = [
+        prepare(decode(reference.images[name], ImageLimits()), manifest.preprocessing)[0] for name in reference.files
+    ]
+    assert look.backdrop is not None
+    assert any(np.array_equal(look.backdrop, part) for part in parts)
+    shown = version.look(parts[0]).backdrop
+    assert shown is not None
+    assert not np.array_equal(shown, parts[0]), "a good part that is explained is not hidden under itself"
+
+
+def test_good_parts_that_the_version_itself_does_not_pass_are_not_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "version"
+    manifest = write_model_version(folder, size_px=32, parts=2)
+    strict = replace(manifest, operating_point=OperatingPoint(0.05, 0.05, 0.05))
+    assert good_parts(folder, strict, never) is None
+    assert good_parts(folder, manifest, never) is not None
+
+
+def test_of_a_version_that_cuts_tiles_the_tiles_of_good_parts_are_embedded_and_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "version"
+    manifest = write_model_version(folder, size_px=32, parts=2)
+    tiled = replace(manifest, preprocessing=Preprocessing(mode="tiles", height_px=16, width_px=16))
+    found = good_parts(folder, tiled, lambda tiles: tiles.reshape(len(tiles), -1)[:, :4].astype(np.float32))
+    assert found is not None
+    assert found.embeddings.shape[1] == 4
+    assert len(found.embeddings) > 2
+    assert found.image(0).shape == (16, 16, 3)
+
+
+def never(_: np.ndarray) -> np.ndarray:
+    raise AssertionError("embeddings of whole images lie in the version")
 
 
 def test_a_version_is_asked_through_the_engine_that_serves_it(

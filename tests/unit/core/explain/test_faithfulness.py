@@ -30,7 +30,7 @@ def corner_map(value=1.0):
 
 def test_curves_by_hand():
     # 2 steps: the only inner point hides a quarter of the image, which holds the whole corner (a sixteenth).
-    found = measure(part(), corner_map(), -1, bright_corner, fill=BLACK, seed=0, batch_size=4, steps=2)
+    found = measure(part(), corner_map(), -1, bright_corner, hidden=BLACK, seed=0, batch_size=4, steps=2)
     # Deletion: 1 at 0, 0 at 1/4, 0 at 1. Insertion: 0 at 0, 1 at 1/4, 1 at 1.
     assert found.deletion_auc == pytest.approx(0.125)
     assert found.insertion_auc == pytest.approx(0.875)
@@ -38,15 +38,15 @@ def test_curves_by_hand():
 
 
 def test_a_true_map_beats_its_misplaced_self_and_a_wrong_one_does_not():
-    true = measure(part(), corner_map(), 1, bright_corner, fill=BLACK, seed=0, batch_size=8)
+    true = measure(part(), corner_map(), 1, bright_corner, hidden=BLACK, seed=0, batch_size=8)
     assert true.deletion_auc < true.random_auc < true.insertion_auc
-    wrong = measure(part(), corner_map(-1.0), 1, bright_corner, fill=BLACK, seed=0, batch_size=8)
+    wrong = measure(part(), corner_map(-1.0), 1, bright_corner, hidden=BLACK, seed=0, batch_size=8)
     assert wrong.insertion_auc < wrong.random_auc < wrong.deletion_auc
 
 
 def test_a_flat_map_is_worth_chance():
     found = [
-        measure(part(), corner_map(0.0), 1, bright_corner, fill=BLACK, seed=seed, batch_size=8) for seed in range(20)
+        measure(part(), corner_map(0.0), 1, bright_corner, hidden=BLACK, seed=seed, batch_size=8) for seed in range(20)
     ]
     assert np.mean([one.deletion_auc for one in found]) == pytest.approx(0.5, abs=0.03)
     assert np.mean([one.insertion_auc for one in found]) == pytest.approx(0.5, abs=0.03)
@@ -62,10 +62,10 @@ def test_figures_do_not_depend_on_the_batch_and_passes_are_counted(steps, batch_
         return bright_corner(images)
 
     values = np.random.default_rng(seed).normal(size=(5, 5)).astype(np.float32)
-    found = measure(part(), values, 1, predict, fill=BLACK, seed=seed, batch_size=batch_size, steps=steps)
+    found = measure(part(), values, 1, predict, hidden=BLACK, seed=seed, batch_size=batch_size, steps=steps)
     assert max(calls) <= batch_size
     assert found.passes == sum(calls) == 4 * steps - 2
-    again = measure(part(), values, 1, bright_corner, fill=BLACK, seed=seed, batch_size=7, steps=steps)
+    again = measure(part(), values, 1, bright_corner, hidden=BLACK, seed=seed, batch_size=7, steps=steps)
     assert again == found
     assert min(found.deletion_auc, found.insertion_auc, found.random_auc) >= 0
     assert max(found.deletion_auc, found.insertion_auc, found.random_auc) <= 1 + 1e-9
@@ -74,13 +74,13 @@ def test_figures_do_not_depend_on_the_batch_and_passes_are_counted(steps, batch_
 @given(st.floats(0.25, 4, width=32), st.floats(-3, 3, width=32))
 def test_only_the_order_of_a_map_counts(unit, level):
     values = np.arange(64, dtype=np.float32).reshape(8, 8)
-    plain = measure(part(), values, 1, bright_corner, fill=BLACK, seed=3, batch_size=32, steps=4)
+    plain = measure(part(), values, 1, bright_corner, hidden=BLACK, seed=3, batch_size=32, steps=4)
     other = measure(
         part(),
         np.float32(unit) * values + np.float32(level),
         1,
         bright_corner,
-        fill=BLACK,
+        hidden=BLACK,
         seed=3,
         batch_size=32,
         steps=4,
@@ -91,13 +91,13 @@ def test_only_the_order_of_a_map_counts(unit, level):
 def test_undefined_pixels_are_changed_last():
     values = corner_map()
     values[:4, :4] = np.nan
-    found = measure(part(), values, 1, bright_corner, fill=BLACK, seed=0, batch_size=8)
+    found = measure(part(), values, 1, bright_corner, hidden=BLACK, seed=0, batch_size=8)
     assert found.deletion_auc > 0.85
 
 
 def test_a_map_without_defined_pixels_is_refused():
     with pytest.raises(ExplanationError, match="got none") as caught:
-        measure(part(), corner_map(np.nan) * np.nan, 1, bright_corner, fill=BLACK, seed=0, batch_size=8)
+        measure(part(), corner_map(np.nan) * np.nan, 1, bright_corner, hidden=BLACK, seed=0, batch_size=8)
     assert caught.value.reason == "flat_map"
 
 
@@ -106,14 +106,14 @@ def test_answers_that_are_no_numbers_are_refused():
         return np.full((len(images), 2), np.nan, np.float32)
 
     with pytest.raises(ExplanationError, match="finite probabilities") as caught:
-        measure(part(), corner_map(), 1, broken, fill=BLACK, seed=0, batch_size=8)
+        measure(part(), corner_map(), 1, broken, hidden=BLACK, seed=0, batch_size=8)
     assert caught.value.reason == "nan_scores"
 
 
 @pytest.mark.parametrize(("steps", "batch_size"), [(1, 8), (8, 0)])
 def test_too_few_steps_are_refused(steps, batch_size):
     with pytest.raises(InvalidInputError, match="got"):
-        measure(part(), corner_map(), 1, bright_corner, fill=BLACK, seed=0, batch_size=batch_size, steps=steps)
+        measure(part(), corner_map(), 1, bright_corner, hidden=BLACK, seed=0, batch_size=batch_size, steps=steps)
 
 
 def test_agreement_by_hand_and_across_resolutions():
