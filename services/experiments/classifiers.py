@@ -90,10 +90,8 @@ class Fitted:
     good_parts: GoodParts | None = None
 
     def backdrop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """The good part most like a prepared image ``(H, W, 3)``; None where there is none."""
-        if self.good_parts is None:
-            return None
-        return self.good_parts.backdrop(image, _embeddings(self.classifier, image[np.newaxis])[0])
+        """The good part that looks most like a prepared image ``(H, W, 3)``; None where there is none."""
+        return None if self.good_parts is None else self.good_parts.backdrop(image)
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -271,17 +269,15 @@ def _ready(
     )
     chosen = [good[row] for row in np.linspace(0, len(good) - 1, min(_BACKDROPS, len(good))).round().astype(int)]
     prepared = np.concatenate([prepare(image, preprocessing) for image in chosen]) if chosen else None
-    good_parts = None if prepared is None else _passed(model, prepared)
+    good_parts = None if prepared is None else _passed(fast, prepared)
     return Fitted(name, model, tempered(fast, settings.temper), preprocessing, origin, good_parts)
 
 
-@torch.inference_mode()
-def _passed(model: Classifier, images: NDArray[np.uint8]) -> GoodParts | None:
+def _passed(predict: Predict, images: NDArray[np.uint8]) -> GoodParts | None:
     """The good parts among some that the network calls good."""
-    embeddings = _embeddings(model, images)
-    probabilities = torch.softmax(model.linear(torch.from_numpy(embeddings)), dim=1)[:, 0].numpy()
-    images, embeddings = images[probabilities > _HALF], embeddings[probabilities > _HALF]
-    return GoodParts(embeddings, lambda row: images[row]) if len(images) else None
+    good = np.concatenate([predict(images[start : start + 16])[:, 0] for start in range(0, len(images), 16)]) > _HALF
+    passed = images[good]
+    return GoodParts.of(passed, lambda row: passed[row]) if len(passed) else None
 
 
 def _digest(parts: Sequence[Part], sets: dict[str, NDArray[np.intp]], settings: FitSettings, seed: int) -> str:

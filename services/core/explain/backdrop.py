@@ -1,4 +1,4 @@
-"""What hidden parts of an image show: the most similar good part.
+"""What hidden parts of an image show: the good part that looks most like it.
 
 A masked image asks what the model would say *if this place were good*. A grey patch or a blur does not ask that: both
 are faults of their own to a model that has never seen any, and a model that answers *defect* to every masked image
@@ -10,13 +10,21 @@ by removing input features using generative models"). The figures are in ``docs/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from services.core.errors import InvalidInputError
+
+_SIDE_PX: Final = 16
+"""Of the thumbnails that are compared: the part's place and shading show, its surface does not."""
+
+_MOST_DIFFERENCE: Final = 30.0
+"""Levels of 255 beyond which a pixel is as different as it gets, so that a large fault does not choose the part."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,34 +32,51 @@ class GoodParts:
     """Good parts that a backdrop is chosen from.
 
     Attributes:
-        embeddings: What the model makes of them, any float type, shape ``(N, D)``.
+        thumbnails: From :func:`thumbnail`, shape ``(N, 768)``.
         image: Gives the prepared image of a row, ``uint8``, shape ``(H, W, 3)``.
     """
 
-    embeddings: NDArray[np.floating]
+    thumbnails: NDArray[np.float32]
     image: Callable[[int], NDArray[np.uint8]]
 
-    def backdrop(self, image: NDArray[np.uint8], embedding: NDArray[np.floating]) -> NDArray[np.uint8] | None:
-        """Choose the good part that is most similar to an image, by the cosine of embeddings (paper 1, equation 3).
+    @classmethod
+    def of(cls, images: Iterable[NDArray[np.uint8]], image: Callable[[int], NDArray[np.uint8]]) -> GoodParts:
+        """Look at each good part once.
+
+        Args:
+            images: All of them, prepared.
+            image: Gives one of them again.
+
+        Raises:
+            InvalidInputError: If there is none.
+        """
+        thumbnails = [thumbnail(one) for one in images]
+        if not thumbnails:
+            raise InvalidInputError("a backdrop must be chosen from at least one good part, got none")
+        return cls(np.stack(thumbnails), image)
+
+    def backdrop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Choose the good part that looks most like an image.
 
         Args:
             image: The image to be explained, prepared, ``uint8``, shape ``(H, W, 3)``.
-            embedding: What the model makes of it, shape ``(D,)``.
 
         Returns:
             The good part's image; None if there is none but the image itself.
-
-        Raises:
-            InvalidInputError: If the sizes of embeddings differ.
         """
-        if embedding.shape != self.embeddings.shape[1:]:
-            raise InvalidInputError(f"an embedding must have shape {self.embeddings.shape[1:]}, got {embedding.shape}")
-        for row in np.argsort(-_cosines(self.embeddings, embedding), kind="stable"):
+        difference = np.minimum(np.abs(self.thumbnails - thumbnail(image)), _MOST_DIFFERENCE).mean(axis=1)
+        for row in np.argsort(difference, kind="stable"):
             found = self.image(int(row))
             # A good part that is itself explained, to find where colour begins, would be hidden under itself.
             if found.shape == image.shape and not np.array_equal(found, image):
                 return found
         return None
+
+
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Shrink an image to what is compared, shape ``(768,)``, without its usual brightness, which light may change."""
+    small = cv2.resize(image, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    return np.asarray(small - np.median(small), dtype=np.float32)
 
 
 def hidden_pixels(hidden: Sequence[int] | NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -68,9 +93,3 @@ def hidden_pixels(hidden: Sequence[int] | NDArray[np.uint8], shape: tuple[int, .
     if shown.shape not in ((3,), shape):
         raise InvalidInputError(f"hidden pixels must show a colour or an image of shape {shape}, got {shown.shape}")
     return np.broadcast_to(shown, shape)
-
-
-def _cosines(rows: NDArray[np.floating], one: NDArray[np.floating]) -> NDArray[np.float64]:
-    wide = rows.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1) * np.linalg.norm(one.astype(np.float64))
-    return np.asarray(wide @ one.astype(np.float64) / np.maximum(lengths, 1e-12))

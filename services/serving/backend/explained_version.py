@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +12,7 @@ from numpy.typing import NDArray
 
 from services.adapters.modelfolder import read_weights, verify_version
 from services.serving.backend.choice import MEASURED, REFERENCE, engine_of, resolve_engine
-from services.serving.backend.engine import (
-    Answer,
-    EngineRequest,
-    EngineUnavailableError,
-    InferenceEngine,
-    resolve_precision,
-)
-from services.serving.backend.explaining import Look
+from services.serving.backend.engine import EngineRequest, EngineUnavailableError, InferenceEngine, resolve_precision
 from services.serving.backend.record import read_choices
 from services.serving.backend.reference import good_parts
 
@@ -47,17 +41,15 @@ class ExplainedVersion:
         self._manifest = verify_version(request.folder)
         self._engine: InferenceEngine | None = None
         self._network: Classifier | None = None
-        self._good_parts: GoodParts | None = None
-        self._good_parts_known = False
 
-    def look(self, image: NDArray[np.uint8]) -> Look:
-        """Answer one image ``(H, W, 3)`` and find the version's good part that is most like it."""
-        answer = self._ask(image[np.newaxis])
-        if not self._good_parts_known:
-            self._good_parts = good_parts(self._request.folder, self._manifest, lambda one: self._ask(one).embeddings)
-            self._good_parts_known = True
-        backdrop = None if self._good_parts is None else self._good_parts.backdrop(image, answer.embeddings[0])
-        return Look(answer.probabilities[0], backdrop)
+    def backdrop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """The version's good part that looks most like an image ``(H, W, 3)``; None where it passes none."""
+        parts = self._good_parts
+        return None if parts is None else parts.backdrop(image)
+
+    @cached_property
+    def _good_parts(self) -> GoodParts | None:
+        return good_parts(self._request.folder, self._manifest)
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -67,12 +59,9 @@ class ExplainedVersion:
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Answer ``uint8`` images ``(B, H, W, 3)`` by class probabilities ``(B, C)``."""
-        return self._ask(images).probabilities
-
-    def _ask(self, images: NDArray[np.uint8]) -> Answer:
         if self._engine is None:
             self._engine = self._bring_up()
-        return self._engine(images)
+        return self._engine(images).probabilities
 
     def network(self) -> Classifier:
         """The network in torch, on the CPU: gradients of one image need no more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +46,11 @@ class OutOfTimeError(SightlineError):
     reason = "out_of_time"
 
 
-class Look(NamedTuple):
-    """What a model makes of the image that is to be explained."""
-
-    probabilities: NDArray[np.float32]
-    """Shape ``(C,)``."""
-    backdrop: NDArray[np.uint8] | None
-    """What hidden parts of it show, see :mod:`services.core.explain.backdrop`; None where there is no good part."""
-
-
 class ExplainedModel(Protocol):
     """What is explained."""
 
-    def look(self, image: NDArray[np.uint8]) -> Look:
-        """Answer one image ``(H, W, 3)`` and find what is shown in place of its hidden parts."""
+    def backdrop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """What hidden parts of an image show, see :mod:`services.core.explain.backdrop`; None where only a colour."""
         ...
 
     @property
@@ -159,10 +150,10 @@ def explain(
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     image = np.ascontiguousarray(image)
     # What is asked first brings the engine up, which must not be charged to the budget of one image.
-    look = model.look(image)
-    probability = float(target_values(look.probabilities[None], request.target)[0])
+    probability = float(target_values(model.probabilities(image[None]), request.target)[0])
+    backdrop = model.backdrop(image)
     options: dict[str, Any] = {"classifier": model.network()} if request.method in NETWORK_METHODS else {}
-    explainer = build_explainer(request.method, fill=model.fill, backdrop=look.backdrop, **options)
+    explainer = build_explainer(request.method, fill=model.fill, backdrop=backdrop, **options)
     meter = _Meter(model, terms, request.budget_ms)
     budget = Budget(
         max_passes=request.max_passes,
@@ -186,7 +177,7 @@ def explain(
         raise ExplanationError("a method must give a map, it gave none", "no_map")
     if terms.given_up():
         raise GivenUpError("somebody must wait for the map, the caller gave up")
-    hidden = model.fill if look.backdrop is None else look.backdrop
+    hidden = model.fill if backdrop is None else backdrop
     evidence = _evidence(hidden, image, last, request, terms, meter) if request.evidence else _UNMEASURED
     yield _step(last, probability, evidence, meter.seconds, final=True, partial=partial or last.partial)
 

@@ -23,7 +23,7 @@ from services.core.types import OperatingPoint
 from services.serving.backend import explaining
 from services.serving.backend.engine import Answer, EngineRequest
 from services.serving.backend.explained_version import ExplainedVersion
-from services.serving.backend.explaining import EVIDENCE_PASSES, GivenUpError, Look, OutOfTimeError, Terms, explain
+from services.serving.backend.explaining import EVIDENCE_PASSES, GivenUpError, OutOfTimeError, Terms, explain
 from services.serving.backend.record import Choice, key_of, write_choice
 from services.serving.backend.reference import good_parts
 from tests.support.model_versions import write_model_version
@@ -39,7 +39,7 @@ class Toy:
         self.batches: list[int] = []
         self.broken = False
         self.load_s = 0.0
-        self.backdrop: np.ndarray | None = None
+        self.good: np.ndarray | None = None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         self.now_s += self.load_s + len(images)
@@ -51,8 +51,8 @@ class Toy:
             bad[:] = np.nan
         return np.stack([1 - bad, bad], axis=1).astype(np.float32)
 
-    def look(self, image: np.ndarray) -> Look:
-        return Look(self.probabilities(image[np.newaxis])[0], self.backdrop)
+    def backdrop(self, image: np.ndarray) -> np.ndarray | None:
+        return self.good
 
     def network(self) -> object:
         raise AssertionError("only methods that look into the network ask for it")
@@ -204,18 +204,18 @@ def test_an_unknown_method_or_class_is_refused() -> None:
 
 def test_hidden_parts_and_the_evidence_show_the_good_part_that_the_model_finds() -> None:
     toy = Toy()
-    toy.backdrop = np.full_like(IMAGE, 90)
+    toy.good = np.full_like(IMAGE, 90)
     step = final(explain(toy, IMAGE, ExplanationRequest("invrise-soft", seed=5, max_passes=64), toy.terms()))
-    explainer = build_explainer("invrise-soft", fill=toy.fill, backdrop=toy.backdrop)
+    explainer = build_explainer("invrise-soft", fill=toy.fill, backdrop=toy.good)
     expected = list(explainer.explain(IMAGE, -1, toy.probabilities, seed=5, budget=Budget(64, 8)))[-1]
     np.testing.assert_array_equal(step.map, expected.values)
-    evidence = measure(IMAGE, expected.values, -1, toy.probabilities, hidden=toy.backdrop, seed=5, batch_size=8)
+    evidence = measure(IMAGE, expected.values, -1, toy.probabilities, hidden=toy.good, seed=5, batch_size=8)
     assert (step.deletion_auc, step.insertion_auc) == (evidence.deletion_auc, evidence.insertion_auc)
 
 
 def test_what_was_published_with_a_colour_is_asked_with_a_colour() -> None:
     toy = Toy()
-    toy.backdrop = np.full_like(IMAGE, 90)
+    toy.good = np.full_like(IMAGE, 90)
     step = final(explain(toy, IMAGE, ExplanationRequest("invrise", seed=5, max_passes=64), toy.terms()))
     *_, expected = build_explainer("invrise", fill=toy.fill).explain(
         IMAGE, -1, toy.probabilities, seed=5, budget=Budget(64, 8)
@@ -246,45 +246,39 @@ def test_hidden_pixels_show_the_mean_colour_of_the_network(folder: Path) -> None
     assert version.fill == tuple(round(part) for part in mean)
 
 
-def test_a_version_looks_at_an_image_and_finds_one_of_its_good_parts(tmp_path: Path) -> None:
+def test_a_version_shows_one_of_its_own_good_parts_and_none_under_itself(tmp_path: Path) -> None:
     folder = tmp_path / "version"
     manifest = write_model_version(folder, size_px=32, parts=3)
     version = ExplainedVersion("torch", EngineRequest(folder))
-    image = np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8)
-    look = version.look(image)
-    np.testing.assert_array_equal(look.probabilities, version.probabilities(image[np.newaxis])[0])
     reference = read_reference(folder)
-    parts = [
-        prepare(decode(reference.images[name], ImageLimits()), manifest.preprocessing)[0] for name in reference.files
-    ]
-    assert look.backdrop is not None
-    assert any(np.array_equal(look.backdrop, part) for part in parts)
-    shown = version.look(parts[0]).backdrop
+    encoded = [reference.images[name] for name in reference.files]
+    parts = [prepare(decode(data, ImageLimits()), manifest.preprocessing)[0] for data in encoded]
+    nearly = parts[1].copy()
+    nearly[:4, :4] = 255
+    shown = version.backdrop(nearly)
     assert shown is not None
-    assert not np.array_equal(shown, parts[0]), "a good part that is explained is not hidden under itself"
+    np.testing.assert_array_equal(shown, parts[1])
+    other = version.backdrop(parts[1])
+    assert other is not None
+    assert any(np.array_equal(other, part) for part in (parts[0], parts[2]))
 
 
 def test_good_parts_that_the_version_itself_does_not_pass_are_not_shown(tmp_path: Path) -> None:
     folder = tmp_path / "version"
     manifest = write_model_version(folder, size_px=32, parts=2)
     strict = replace(manifest, operating_point=OperatingPoint(0.05, 0.05, 0.05))
-    assert good_parts(folder, strict, never) is None
-    assert good_parts(folder, manifest, never) is not None
+    assert good_parts(folder, strict) is None
+    assert good_parts(folder, manifest) is not None
 
 
-def test_of_a_version_that_cuts_tiles_the_tiles_of_good_parts_are_embedded_and_shown(tmp_path: Path) -> None:
+def test_of_a_version_that_cuts_tiles_the_tiles_of_good_parts_are_shown(tmp_path: Path) -> None:
     folder = tmp_path / "version"
     manifest = write_model_version(folder, size_px=32, parts=2)
     tiled = replace(manifest, preprocessing=Preprocessing(mode="tiles", height_px=16, width_px=16))
-    found = good_parts(folder, tiled, lambda tiles: tiles.reshape(len(tiles), -1)[:, :4].astype(np.float32))
+    found = good_parts(folder, tiled)
     assert found is not None
-    assert found.embeddings.shape[1] == 4
-    assert len(found.embeddings) > 2
+    assert len(found.thumbnails) > 2
     assert found.image(0).shape == (16, 16, 3)
-
-
-def never(_: np.ndarray) -> np.ndarray:
-    raise AssertionError("embeddings of whole images lie in the version")
 
 
 def test_a_version_is_asked_through_the_engine_that_serves_it(

@@ -18,42 +18,51 @@ def plain(level: int) -> NDArray[np.uint8]:
     return np.full(SHAPE, level, np.uint8)
 
 
+def leaning(down: int, right: int, level: int = 0) -> NDArray[np.uint8]:
+    """Brighter downwards and to the right."""
+    rows, columns = np.mgrid[:16, :16]
+    return np.repeat((rows * down + columns * right + level)[..., np.newaxis], 3, axis=2).astype(np.uint8)
+
+
+PARTS = (leaning(5, 0), leaning(4, 4), leaning(0, 5))
+
+
 def three() -> GoodParts:
-    embeddings = np.array([[1, 0], [10, 10], [0, 1]], np.float16)
-    return GoodParts(embeddings, lambda row: plain(10 * row))
+    return GoodParts.of(PARTS, lambda row: PARTS[row])
 
 
-@pytest.mark.parametrize(("embedding", "row"), [([3, 0.1], 0), ([0.5, 0.5], 1), ([0.1, 9], 2)])
-def test_the_good_part_with_the_closest_direction_is_shown_whatever_its_length(
-    embedding: list[float], row: int
-) -> None:
-    found = three().backdrop(plain(99), np.array(embedding, np.float32))
-    assert found is not None
-    np.testing.assert_array_equal(found, plain(10 * row))
+@pytest.mark.parametrize(("image", "row"), [(leaning(5, 1), 0), (leaning(3, 4), 1), (leaning(0, 6), 2)])
+def test_the_good_part_that_looks_most_alike_is_shown(image: NDArray[np.uint8], row: int) -> None:
+    np.testing.assert_array_equal(three().backdrop(image), PARTS[row])
+
+
+def test_brighter_light_chooses_no_other_part() -> None:
+    np.testing.assert_array_equal(three().backdrop(leaning(5, 0, level=90)), PARTS[0])
+
+
+def test_a_large_fault_chooses_no_other_part() -> None:
+    image = leaning(5, 0)
+    image[:, :5] = 255
+    np.testing.assert_array_equal(three().backdrop(image), PARTS[0])
 
 
 def test_a_good_part_is_not_hidden_under_itself_but_under_the_next() -> None:
-    found = three().backdrop(plain(0), np.array([1, 0.2], np.float32))
-    np.testing.assert_array_equal(found, plain(10))
+    np.testing.assert_array_equal(three().backdrop(PARTS[0]), PARTS[1])
 
 
 def test_where_there_is_no_other_good_part_there_is_no_backdrop() -> None:
-    alone = GoodParts(np.ones((1, 2), np.float16), lambda _: plain(5))
-    assert alone.backdrop(plain(5), np.ones(2, np.float32)) is None
+    alone = GoodParts.of([plain(5)], lambda _: plain(5))
+    assert alone.backdrop(plain(5)) is None
 
 
 def test_a_good_part_of_another_size_is_passed_over() -> None:
-    other = GoodParts(np.ones((1, 2), np.float16), lambda _: np.zeros((8, 16, 3), np.uint8))
-    assert other.backdrop(plain(5), np.ones(2, np.float32)) is None
+    small = np.zeros((8, 16, 3), np.uint8)
+    assert GoodParts.of([small], lambda _: small).backdrop(plain(5)) is None
 
 
-def test_an_embedding_without_direction_is_no_error() -> None:
-    assert three().backdrop(plain(99), np.zeros(2, np.float32)) is not None
-
-
-def test_an_embedding_of_another_model_is_refused_with_both_sizes() -> None:
-    with pytest.raises(InvalidInputError, match=r"must have shape \(2,\), got \(3,\)"):
-        three().backdrop(plain(0), np.zeros(3, np.float32))
+def test_without_any_good_part_there_is_nothing_to_choose_from() -> None:
+    with pytest.raises(InvalidInputError, match="at least one good part, got none"):
+        GoodParts.of([], lambda _: plain(0))
 
 
 def test_hidden_pixels_show_a_colour_or_an_image() -> None:
