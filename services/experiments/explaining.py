@@ -20,6 +20,7 @@ from services.core.explain.attribution import SCORE_TARGET, Attribution, Attribu
 from services.core.explain.grade import Evidence, grade
 from services.core.explain.peak import peak_of
 from services.core.explain.registry import build_explainer
+from services.core.explain.temper import temper_for
 from services.core.preprocessing import map_back, prepare
 from services.experiments.engine import Remembered
 from services.experiments.parts import Part
@@ -168,22 +169,28 @@ def mask_seed(name: str, seed: int) -> int:
 _Explain = Callable[..., Iterator[Attribution]]
 
 
-def _build(method: str, fitted: Fitted, backdrop: NDArray[np.uint8] | None) -> _Explain | ExplanationError:
+def _build(
+    method: str, fitted: Fitted, backdrop: NDArray[np.uint8] | None, temper: float
+) -> _Explain | ExplanationError:
     try:
-        return build_explainer(method, fill=fitted.fill, backdrop=backdrop, classifier=fitted.classifier).explain
+        explainer = build_explainer(
+            method, fill=fitted.fill, backdrop=backdrop, temper=temper, classifier=fitted.classifier
+        )
     except ExplanationError as error:
         return error
+    return explainer.explain
 
 
 def _explain(fitted: Fitted, part: Part, plan: Plan, seed: int) -> Explained:
     image = prepare(part.image, fitted.preprocessing)[0]
     predict = Remembered(fitted.predict)
-    score = float(predict(image[np.newaxis])[0, 1:].sum())
+    whole = predict(image[np.newaxis])[0]
+    score, temper = float(whole[1:].sum()), temper_for(whole, SCORE_TARGET)
     drawn = mask_seed(part.name, seed)
     found: dict[str, _Timed | ExplanationError] = {}
     backdrop = fitted.backdrop(image)
     for method in plan.methods:
-        explain = _build(method, fitted, backdrop)
+        explain = _build(method, fitted, backdrop, temper)
         if isinstance(explain, ExplanationError):
             found[method] = explain
             continue

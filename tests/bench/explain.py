@@ -46,6 +46,7 @@ from services.core.explain.attribution import (
 )
 from services.core.explain.defaults import DEFAULT_METHOD, MAX_PASSES, MIN_STABILITY, mask_sampling
 from services.core.explain.sampling import Estimator, MaskSampling
+from services.core.explain.temper import temper_for
 from services.core.models.factory import create_model
 from services.core.preprocessing import Preprocessing, prepare
 from services.core.simulation.line import defect_classes, draw_part
@@ -249,7 +250,8 @@ def measure_standing(fitted: Fitted, parts: Sequence[Part], plan: Plan) -> Figur
         predict, backdrop = Remembered(fitted.predict), fitted.backdrop(image)
         for method in plan.methods:
             try:
-                explainer = mask_sampling(method, fill=fitted.fill, backdrop=backdrop)
+                temper = temper_for(predict(image[np.newaxis])[0], SCORE_TARGET)
+                explainer = mask_sampling(method, fill=fitted.fill, backdrop=backdrop, temper=temper)
                 found = stand(explainer, image, mask, predict, number, plan)
             except ExplanationError as error:
                 CONSOLE.print(f"part {number + 1}, {method}: {error}", style="dim")

@@ -25,6 +25,7 @@ def build_explainer(
     *,
     fill: tuple[int, int, int],
     backdrop: NDArray[np.uint8] | None = None,
+    temper: float = 1.0,
     classifier: Classifier | None = None,
     layer: str | None = None,
 ) -> Explainer:
@@ -34,6 +35,7 @@ def build_explainer(
         method: One of :data:`services.core.explain.attribution.METHODS`.
         fill: What hidden pixels show where it is a colour, RGB in 0..255.
         backdrop: What they show in ``invrise-soft``, see :mod:`services.core.explain.backdrop`.
+        temper: Which root of the odds that method explains, see :mod:`services.core.explain.temper`.
         classifier: The network, in evaluation mode, for methods that look into it (``gradcam``, ``hirescam``).
         layer: Where those look, see :class:`services.core.explain.cam.ClassActivation`; None takes the method's own
             choice, see :func:`services.core.explain.cam.usual_layer`.
@@ -45,7 +47,7 @@ def build_explainer(
     """
     for estimator in ESTIMATORS:
         if method == estimator:
-            return mask_sampling(estimator, fill=fill, backdrop=backdrop)
+            return mask_sampling(estimator, fill=fill, backdrop=backdrop, temper=temper)
     if method == "occlusion":
         return Occlusion(fill=fill)
     if method == "contrast":

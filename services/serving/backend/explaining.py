@@ -18,6 +18,7 @@ from services.core.errors import ExplanationError, SightlineError
 from services.core.explain.attribution import METHODS, Attribution, Budget, target_values
 from services.core.explain.faithfulness import DEFAULT_STEPS, Faithfulness, measure
 from services.core.explain.registry import build_explainer
+from services.core.explain.temper import temper_for
 
 if TYPE_CHECKING:
     from services.core.models.classifier import Classifier
@@ -150,10 +151,12 @@ def explain(
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     image = np.ascontiguousarray(image)
     # What is asked first brings the engine up, which must not be charged to the budget of one image.
-    probability = float(target_values(model.probabilities(image[None]), request.target)[0])
+    whole = model.probabilities(image[None])
+    probability = float(target_values(whole, request.target)[0])
+    temper = temper_for(whole[0], request.target)
     backdrop = model.backdrop(image)
     options: dict[str, Any] = {"classifier": model.network()} if request.method in NETWORK_METHODS else {}
-    explainer = build_explainer(request.method, fill=model.fill, backdrop=backdrop, **options)
+    explainer = build_explainer(request.method, fill=model.fill, backdrop=backdrop, temper=temper, **options)
     meter = _Meter(model, terms, request.budget_ms)
     budget = Budget(
         max_passes=request.max_passes,
