@@ -88,7 +88,7 @@ def _under_light_of(image: NDArray[np.uint8], part: NDArray[np.uint8]) -> NDArra
     contrast = np.clip(ours.std(axis=0) / np.maximum(theirs.std(axis=0), 1.0), 0.8, 1.25)
     middle = np.median(theirs, axis=0)
     matched = (theirs - middle) * contrast + np.median(ours, axis=0)
-    return np.clip(np.rint(matched), 0, 255).astype(np.uint8).reshape(part.shape)
+    return np.asarray(np.clip(np.rint(matched), 0, 255).reshape(part.shape), dtype=np.uint8)
 
 
 def hidden_pixels(hidden: Sequence[int] | NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -63,7 +63,7 @@ def test_a_large_fault_chooses_no_other_part() -> None:
 def test_a_good_part_is_not_hidden_under_itself_but_under_the_next() -> None:
     found = three().backdrop(PARTS[0])
     assert found is not None
-    assert np.corrcoef(found.ravel(), PARTS[1].ravel())[0, 1] > 0.999
+    assert np.corrcoef(found.ravel(), PARTS[1].ravel())[0, 1] > 0.99
 
 
 def test_where_there_is_no_other_good_part_there_is_no_backdrop() -> None:
