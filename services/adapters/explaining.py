@@ -54,7 +54,8 @@ def parse_request(parameters: Mapping[str, object]) -> ExplanationRequest:
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise InvalidInputError(f"{name} must be {wanted.__name__}, got {value!r}")
     request = ExplanationRequest(**parameters)  # type: ignore[arg-type]
-    for name, value, low in (("seed", request.seed, 0), ("max_passes", request.max_passes, 1)):
+    for name, low in (("seed", 0), ("max_passes", 1), ("content_height_px", 0), ("content_width_px", 0)):
+        value = getattr(request, name)
         if value < low:
             raise InvalidInputError(f"{name} must be at least {low}, got {value}")
     if request.budget_ms < 0 or not 0 <= request.min_stability <= 1:

@@ -293,6 +293,8 @@ class ExplanationRequest:
         min_stability: Stop as soon as the map is this stable; 0 spends all passes.
         steps: Whether maps on the way are sent too.
         evidence: Whether further passes are spent on how well the map explains (deletion, insertion).
+        content_height_px: Rows of the picture in the middle of the input, whose rest is its mirror image; 0 for all.
+        content_width_px: Columns of the picture, likewise.
     """
 
     method: str
@@ -303,6 +305,8 @@ class ExplanationRequest:
     min_stability: float = 0.0
     steps: bool = False
     evidence: bool = True
+    content_height_px: int = 0
+    content_width_px: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from services.experiments.engine import Engine, compile_predict, tempered  # isort: skip - OpenVINO must come before torch
+from services.experiments.engine import Engine, compile_predict  # isort: skip - OpenVINO must come before torch
 
 import numpy as np
 import torch
@@ -55,7 +55,6 @@ class FitSettings:
         engine: What runs the passes of the explanations.
         precision: Of those passes.
         threads: CPU threads.
-        temper: See ``services.experiments.engine.tempered``; of the explanations alone.
     """
 
     side_px: int = 224
@@ -66,7 +65,6 @@ class FitSettings:
     engine: Engine = "auto"
     precision: Precision = "float32"
     threads: int = 1
-    temper: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,7 +268,7 @@ def _ready(
     chosen = [good[row] for row in np.linspace(0, len(good) - 1, min(_BACKDROPS, len(good))).round().astype(int)]
     prepared = np.concatenate([prepare(image, preprocessing) for image in chosen]) if chosen else None
     good_parts = None if prepared is None else _passed(fast, prepared)
-    return Fitted(name, model, tempered(fast, settings.temper), preprocessing, origin, good_parts)
+    return Fitted(name, model, fast, preprocessing, origin, good_parts)
 
 
 def _passed(predict: Predict, images: NDArray[np.uint8]) -> GoodParts | None:
@@ -286,6 +284,6 @@ def _digest(parts: Sequence[Part], sets: dict[str, NDArray[np.intp]], settings: 
     for name in ("train", "validation"):
         for row in sets[name]:
             digest.update(parts[row].image.tobytes() + bytes([parts[row].defective]))
-    how = {key: value for key, value in asdict(settings).items() if key not in ("engine", "threads", "temper")}
+    how = {key: value for key, value in asdict(settings).items() if key not in ("engine", "threads")}
     digest.update(json.dumps([how, seed], sort_keys=True).encode())
     return digest.hexdigest()[:16]

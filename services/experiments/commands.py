@@ -65,9 +65,6 @@ def explain(
     sheet: Annotated[int, typer.Option(min=0, help="Defective parts of each network on the contact sheet.")] = 10,
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    temper: Annotated[
-        float, typer.Option(min=1, help="Explain the odds to the power 1/TEMPER, where a network is too sure.")
-    ] = 1.0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps fitted weights between runs.")] = None,
 ) -> None:
@@ -105,7 +102,6 @@ def explain(
             engine=engine,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
             threads=threads or os.cpu_count() or 1,
-            temper=temper,
         ),
         cache=cache,
     )

@@ -96,33 +96,6 @@ def _compile(module: ServingModule, side_px: int, precision: Precision, threads:
     return compiled
 
 
-def tempered(predict: Predict, temper: float) -> Predict:
-    """Flatten a network's confidence: the odds of a defect to the power ``1 / temper``.
-
-    A confident network answers 1 whatever is hidden, to the last digit, and then no map can be read off its answers.
-    The odds still differ. Verdicts at one half, and the order of parts, stay as they are.
-
-    Args:
-        predict: The network; class 0 is good.
-        temper: 1 leaves it; 8 takes odds of ten million to one to eight to one.
-
-    Returns:
-        Probabilities with the same shares among the defects.
-    """
-    if temper == 1:
-        return predict
-
-    def flattened(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        answers = predict(images).astype(np.float64)
-        # In bfloat16 and float32 the small one of the two keeps its digits; NaN stays NaN.
-        good, bad = np.maximum(answers[:, :1], 1e-30), np.maximum(answers[:, 1:].sum(axis=1, keepdims=True), 1e-30)
-        odds = (bad / good) ** (1 / temper)
-        defects = answers[:, 1:] / bad * odds / (1 + odds)
-        return np.concatenate([1 / (1 + odds), defects], axis=1).astype(np.float32)
-
-    return flattened
-
-
 class Remembered:
     """Answers that were given before, for methods that ask about the same masked images.
 

@@ -16,15 +16,23 @@ from numpy.typing import NDArray
 
 from services.core.errors import ExplanationError
 from services.core.explain import faithfulness, overlap
-from services.core.explain.attribution import SCORE_TARGET, Attribution, AttributionMap, Budget, Predict
+from services.core.explain.attribution import (
+    NETWORK_METHODS,
+    SCORE_TARGET,
+    Attribution,
+    AttributionMap,
+    Budget,
+    Predict,
+)
+from services.core.explain.content import Content
 from services.core.explain.grade import Evidence, grade
 from services.core.explain.peak import peak_of
 from services.core.explain.registry import build_explainer
-from services.core.preprocessing import map_back, prepare
+from services.core.explain.temper import temper_for
+from services.core.preprocessing import map_back, placements, prepare
 from services.experiments.engine import Remembered
 from services.experiments.parts import Part
 
-CAM_METHODS: Final = ("gradcam", "hirescam")
 MASKED: Final = ("invrise-soft", "invrise", "rise-centred", "rise")
 """Those that hide parts of the picture, the one that a CAM is shown beside first."""
 MODEL_FREE: Final = ("contrast", "centre")
@@ -113,7 +121,9 @@ class _Work:
 
     plan: Plan
     predict: Predict
+    content: Content
     hidden: tuple[int, int, int] | NDArray[np.uint8]
+    temper: float
     seed: int
     score: float
 
@@ -168,22 +178,36 @@ def mask_seed(name: str, seed: int) -> int:
 _Explain = Callable[..., Iterator[Attribution]]
 
 
-def _build(method: str, fitted: Fitted, backdrop: NDArray[np.uint8] | None) -> _Explain | ExplanationError:
+def _build(
+    method: str, fitted: Fitted, backdrop: NDArray[np.uint8] | None, temper: float, content: Content
+) -> _Explain | ExplanationError:
     try:
-        return build_explainer(method, fill=fitted.fill, backdrop=backdrop, classifier=fitted.classifier).explain
+        explainer = build_explainer(
+            method,
+            fill=fitted.fill,
+            backdrop=backdrop,
+            temper=temper,
+            content=content,
+            classifier=fitted.classifier,
+        )
     except ExplanationError as error:
         return error
+    return explainer.explain
 
 
 def _explain(fitted: Fitted, part: Part, plan: Plan, seed: int) -> Explained:
     image = prepare(part.image, fitted.preprocessing)[0]
     predict = Remembered(fitted.predict)
-    score = float(predict(image[np.newaxis])[0, 1:].sum())
+    whole = predict(image[np.newaxis])[0]
+    score, temper = float(whole[1:].sum()), temper_for(whole, SCORE_TARGET)
     drawn = mask_seed(part.name, seed)
     found: dict[str, _Timed | ExplanationError] = {}
+    height, width = part.image.shape[:2]
+    place = placements(height, width, fitted.preprocessing)[0]
+    content = Content.centred((image.shape[0], image.shape[1]), (place.height, place.width))
     backdrop = fitted.backdrop(image)
     for method in plan.methods:
-        explain = _build(method, fitted, backdrop)
+        explain = _build(method, fitted, backdrop, temper, content)
         if isinstance(explain, ExplanationError):
             found[method] = explain
             continue
@@ -194,7 +218,8 @@ def _explain(fitted: Fitted, part: Part, plan: Plan, seed: int) -> Explained:
             found[method] = error
             continue
         found[method] = _Timed(last, time.perf_counter() - started + predict.saved_s - saved_before)
-    work = _Work(plan, predict, fitted.fill if backdrop is None else backdrop, drawn, score)
+    hidden = fitted.fill if backdrop is None else content.crop(backdrop)
+    work = _Work(plan, predict, content, hidden, temper, drawn, score)
     maps: dict[str, AttributionMap] = {}
     records = []
     for method, outcome in found.items():
@@ -244,11 +269,12 @@ def _evidence(
         known["agreement"] = faithfulness.agreement(attribution.values, beside.attribution.values)
     if work.plan.faithful:
         curves = faithfulness.measure(
-            image,
-            attribution.values,
+            work.content.crop(image),
+            work.content.crop_map(attribution.values),
             SCORE_TARGET,
-            work.predict,
+            work.content.predict(work.predict),
             hidden=work.hidden,
+            temper=work.temper,
             seed=work.seed,
             batch_size=work.plan.budget.batch_size,
         )
@@ -271,5 +297,5 @@ def _evidence(
 
 def _companion(method: str, found: Mapping[str, object]) -> str:
     """The map that this one is shown beside: of the other family."""
-    others = MASKED if method in CAM_METHODS else CAM_METHODS
+    others = MASKED if method in NETWORK_METHODS else ("gradcam", "hirescam")
     return next((name for name in others if isinstance(found.get(name), _Timed)), "")

@@ -122,8 +122,9 @@ def conditions(study: Study, parts: Sequence[Part], settings: StudySettings, sou
         "explained": "defective test parts with a mask"
         + (" that the model flags (score at least 0.5)" if settings.explained == "correct" else "")
         + (f", at most {settings.limit} a seed" if settings.limit else ""),
-        "target": "anomaly score 1 - P(good)"
-        + ("" if settings.fit.temper == 1 else f", odds to the power 1/{settings.fit.temper:g}"),
+        "target": "anomaly score 1 - P(good); in invrise-soft a root of its odds where it lies above .88",
+        "hidden parts show": "the most similar good part of the training side in invrise-soft and in deletion and "
+        "insertion, the network's mean colour elsewhere",
         "weights": study.origins,
         "input": f"{settings.fit.side_px} px, letterbox with mirrored fill",
         "passes": f"at most {budget.max_passes}"

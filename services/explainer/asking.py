@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from services.adapters.ports import ExplanationClient, ExplanationRequest, ExplanationStep, ExplanationSteps
 from services.core.errors import ExplanationError, ImageError, UnavailableError
 from services.core.imaging import ImageLimits, decode
-from services.core.preprocessing import combine, prepare
+from services.core.preprocessing import combine, placements, prepare
 from services.explainer.maps import onto_source
 from services.explainer.versions import Version
 
@@ -87,6 +87,8 @@ class Asking:
 
     def steps(self, placed: Placed, version: Version, request: ExplanationRequest) -> ExplanationSteps:
         """Ask for a map; see ``ExplanationClient.explain``."""
+        place = placements(placed.height_px, placed.width_px, version.preprocessing)[placed.tile]
+        request = replace(request, content_height_px=place.height, content_width_px=place.width)
         timeout_s = request.budget_ms / 1e3 + self._grace_s
         return self._client.explain(version.model_name, placed.pixels, request, timeout_s)
 

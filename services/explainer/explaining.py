@@ -185,7 +185,7 @@ class CaseExplainer:
         if known is not None:
             self._refused(job, version, placed, method, *known)
             return
-        request = self._policy.request(frame_id, method, plan.level, job.spent_s)
+        request = self._policy.request(frame_id, method, plan, job.spent_s)
 
         def hold(steps: ExplanationSteps) -> None:
             job.steps = steps

@@ -32,10 +32,12 @@ class Plan:
     Attributes:
         level: What the backlog leaves time for.
         methods: In the order in which they are shown.
+        max_passes: Most passes of a map.
     """
 
     level: Level
     methods: tuple[str, ...]
+    max_passes: int
 
 
 class Policy:
@@ -60,7 +62,8 @@ class Policy:
         """What to ask for a case."""
         wanted = self._wanted(case)
         level = self.level(waiting_cases)
-        return Plan(level, (self._policy.fast,) if wanted and level is Level.FAST else wanted)
+        methods = (self._policy.fast,) if wanted and level is Level.FAST else wanted
+        return Plan(level, methods, self._passes(waiting_cases))
 
     def instead(self, case: Case, plan: Plan, refused: str) -> tuple[str, ...]:
         """Methods to ask where ``refused`` cannot explain the model at all.
@@ -75,25 +78,30 @@ class Policy:
         """In which order to ask: the fast method first, so that the time that is left belongs to the slow ones."""
         return sorted(plan.methods, key=lambda method: method != self._policy.fast)
 
-    def request(self, frame_id: str, method: str, level: Level, spent_s: float) -> ExplanationRequest:
+    def request(self, frame_id: str, method: str, plan: Plan, spent_s: float) -> ExplanationRequest:
         """What to ask the explaining model for a case.
 
         Args:
             frame_id: Seeds the masks, with the method.
             method: Name of the method.
-            level: What the backlog leaves time for.
+            plan: What the backlog leaves time for.
             spent_s: Time that the case's other maps took.
         """
-        full = level is Level.FULL
         budget_s = max(_SHORTEST_BUDGET_S, self._budget.case_s - spent_s)
         return ExplanationRequest(
             method=method,
             seed=seed_of(frame_id, method),
-            max_passes=self._budget.max_passes if full else min(self._budget.max_passes, self._policy.fast_passes),
+            max_passes=plan.max_passes,
             budget_ms=round(budget_s * 1e3),
             min_stability=self._budget.min_stability,
-            evidence=full and self._budget.evidence,
+            evidence=plan.level is Level.FULL and self._budget.evidence,
         )
+
+    def _passes(self, waiting_cases: int) -> int:
+        """Fewer passes with every case that waits, so that a burst makes maps coarser before it makes them go."""
+        left = max(0.0, 1.0 - waiting_cases / self._policy.fast_above_cases)
+        least = min(self._policy.fast_passes, self._budget.max_passes)
+        return max(least, round(left * self._budget.max_passes))
 
     def _wanted(self, case: Case) -> tuple[str, ...]:
         if case.kind is CaseKind.AUDIT:

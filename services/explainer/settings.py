@@ -39,7 +39,7 @@ class PolicySettings(SettingsGroup):
         default=64,
         ge=1,
         le=10_000,
-        description="Passes of the first method while cases pile up and the fast one cannot explain the model.",
+        description="Passes that a map is left with however many cases wait.",
     )
     fast_above_cases: int = Field(
         default=24, ge=1, le=1_000_000, description="Waiting cases above which only the fast method is asked."

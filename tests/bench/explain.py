@@ -44,12 +44,14 @@ from services.core.explain.attribution import (
     dice,
     hottest,
 )
+from services.core.explain.content import Content
 from services.core.explain.defaults import DEFAULT_METHOD, MAX_PASSES, MIN_STABILITY, mask_sampling
 from services.core.explain.sampling import Estimator, MaskSampling
+from services.core.explain.temper import temper_for
 from services.core.models.factory import create_model
-from services.core.preprocessing import Preprocessing, prepare
+from services.core.preprocessing import Preprocessing, placements, prepare
 from services.core.simulation.line import defect_classes, draw_part
-from services.experiments.classifiers import FitSettings, Fitted, fit_or_load
+from services.experiments.classifiers import FitSettings, Fitted, fit_or_load, resolve_model
 from services.experiments.parts import Part, read_parts, split
 
 OUT = Path("build/bench/explain.json")
@@ -76,7 +78,7 @@ class Plan:
     methods: tuple[Estimator, ...] = METHODS
 
 
-FULL = Plan(passes=1000, repeats=3, parts=30, converge_to=1000, reference=8000, drawn=400)
+FULL = Plan(passes=1000, repeats=3, parts=30, converge_to=MAX_PASSES, reference=8000, drawn=400)
 QUICK = Plan(passes=64, repeats=1, parts=2, converge_to=64, reference=128, drawn=60, methods=("invrise-soft", "rise"))
 
 
@@ -86,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few passes, to show that it works")
     parser.add_argument("--data", default="simulated:disc", help="parts: simulated:PRODUCT or a labelled folder")
     parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning before the maps; 0 fits the last layer")
+    parser.add_argument("--model", default="efficientnet-lite0", help="a network, or the folder of a model version")
     parser.add_argument("--parts", type=int, help="defective parts that are explained")
     parser.add_argument("--methods", nargs="+", choices=METHODS)
     parser.add_argument("--only", choices=("cost", "standing"))
@@ -102,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         result["cost"] = measure_cost(network(), plan)
         result["memory"] = measure_memory(quick=options.quick)
     if options.only != "cost":
-        fitted, parts = subjects(options.data, plan, options.epochs)
+        fitted, parts = subjects(options.data, plan, options.epochs, options.model)
         result["standing"] = {"data": Path(options.data).name, "parts": len(parts)}
         result["standing"] |= measure_standing(fitted, parts, plan)
     result["load_average"].append(os.getloadavg()[0])
@@ -226,12 +229,12 @@ def measure_memory(*, quick: bool) -> Figures:
 # --- standing --------------------------------------------------------------------------------------------------------
 
 
-def subjects(source: str, plan: Plan, epochs: int) -> tuple[Fitted, list[Part]]:
+def subjects(source: str, plan: Plan, epochs: int, model: str) -> tuple[Fitted, list[Part]]:
     """A classifier, and held-out defective parts with a mask that it calls defective."""
     parts = read_parts(source, plan.drawn if source.startswith("simulated:") else 0)
     sets = split(parts, seed=0)
     settings = FitSettings(epochs=epochs, learning_rate=5e-4, flips=True, batch_size=16)
-    fitted = fit_or_load("efficientnet-lite0", parts, sets, settings, seed=0, cache=Path("build/bench/cache"))
+    fitted = fit_or_load(resolve_model(model), parts, sets, settings, seed=0, cache=Path("build/bench/cache"))
     test = [parts[row] for row in sets["test"] if parts[row].mask is not None]
     test = [part for part, score in zip(test, fitted.scores(test), strict=True) if score > 0.5]
     order = np.random.default_rng(0).permutation(len(test))[: plan.parts]
@@ -242,15 +245,15 @@ def measure_standing(fitted: Fitted, parts: Sequence[Part], plan: Plan) -> Figur
     """Each method's way to its own map of many passes."""
     records: dict[str, list[Figures]] = {method: [] for method in plan.methods}
     for number, part in enumerate(parts):
-        image = prepare(part.image, fitted.preprocessing)[0]
-        truth = np.repeat(np.asarray(part.mask)[..., np.newaxis], 3, axis=2).astype(np.uint8) * 255
-        mask = prepare(truth, fitted.preprocessing)[0, ..., 0] > 127
+        image, mask, content = placed(part, fitted)
         # The methods as published ask about the same masked images.
-        predict, backdrop = Remembered(fitted.predict), fitted.backdrop(image)
+        predict, found_backdrop = Remembered(fitted.predict), fitted.backdrop(image)
+        backdrop = None if found_backdrop is None else content.crop(found_backdrop)
         for method in plan.methods:
             try:
-                explainer = mask_sampling(method, fill=fitted.fill, backdrop=backdrop)
-                found = stand(explainer, image, mask, predict, number, plan)
+                temper = temper_for(predict(image[np.newaxis])[0], SCORE_TARGET)
+                explainer = mask_sampling(method, fill=fitted.fill, backdrop=backdrop, temper=temper)
+                found = stand(explainer, content.crop(image), mask, content.predict(predict), number, plan)
             except ExplanationError as error:
                 CONSOLE.print(f"part {number + 1}, {method}: {error}", style="dim")
                 continue
@@ -258,6 +261,15 @@ def measure_standing(fitted: Fitted, parts: Sequence[Part], plan: Plan) -> Figur
                 records[method].append(found)
         CONSOLE.print(f"part {number + 1} of {len(parts)}", style="dim")
     return {"methods": {method: summary(found) for method, found in records.items() if found}}
+
+
+def placed(part: Part, fitted: Fitted) -> tuple[NDArray[np.uint8], NDArray[np.bool_], Content]:
+    """A part as the network sees it, its defect over the picture within that input, and where the picture lies."""
+    image = prepare(part.image, fitted.preprocessing)[0]
+    place = placements(part.image.shape[0], part.image.shape[1], fitted.preprocessing)[0]
+    content = Content.centred((image.shape[0], image.shape[1]), (place.height, place.width))
+    truth = np.repeat(np.asarray(part.mask)[..., np.newaxis], 3, axis=2).astype(np.uint8) * 255
+    return image, content.crop(prepare(truth, fitted.preprocessing)[0])[..., 0] > 127, content
 
 
 def stand(

@@ -36,6 +36,9 @@ METHODS: Final = (
     "centre",
 )
 
+#: Those that look into the network instead of asking it.
+NETWORK_METHODS: Final = frozenset({"gradcam", "hirescam"})
+
 #: The target that stands for the anomaly score ``1 - P(good)`` instead of one class.
 SCORE_TARGET: Final = -1
 

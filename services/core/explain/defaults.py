@@ -34,7 +34,11 @@ SMOOTHING_CELLS: Final = 0.35
 
 
 def mask_sampling(
-    method: Estimator, *, fill: tuple[int, int, int], backdrop: NDArray[np.uint8] | None = None
+    method: Estimator,
+    *,
+    fill: tuple[int, int, int],
+    backdrop: NDArray[np.uint8] | None = None,
+    temper: float = 1.0,
 ) -> MaskSampling:
     """Build an explainer of the RISE family as this product runs it.
 
@@ -45,6 +49,7 @@ def mask_sampling(
         method: Which.
         fill: What hidden pixels show where it is a colour, RGB in 0..255.
         backdrop: What they show in ``invrise-soft``: a good part like the image. Without one, blurred surroundings.
+        temper: Which root of the odds ``invrise-soft`` explains, see :func:`services.core.explain.temper.temper_for`.
     """
     if method != "invrise-soft":
         return MaskSampling(method=method, fill=fill)
@@ -53,6 +58,7 @@ def mask_sampling(
         design="balanced",
         fill=fill,
         backdrop=backdrop,
+        temper=temper,
         surroundings_share=SURROUNDINGS_SHARE,
         adjusted=True,
         smoothing_cells=SMOOTHING_CELLS,

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.errors import ExplanationError, InvalidInputError
-from services.core.explain.attribution import AttributionMap, Predict, dice, hottest, target_values
+from services.core.explain.attribution import AttributionMap, Predict, dice, hottest
 from services.core.explain.backdrop import hidden_pixels
 from services.core.explain.resizing import resize_map
+from services.core.explain.temper import tempered_values
 
 DEFAULT_STEPS: Final = 8
 
@@ -54,6 +55,7 @@ def measure(
     seed: int,
     batch_size: int,
     steps: int = DEFAULT_STEPS,
+    temper: float = 1.0,
 ) -> Faithfulness:
     """Measure deletion and insertion against a misplaced map.
 
@@ -68,6 +70,8 @@ def measure(
         seed: Of the misplacement and of ties.
         batch_size: Images of one forward pass.
         steps: Steps of a curve, ``>= 2``; they are finer where the hottest pixels go, since defects are small.
+        temper: Which root of the odds is watched, see :mod:`services.core.explain.temper`: the confidence of a network
+            that is too sure stays where it is until everything is gone.
 
     Returns:
         The figures, after ``4 * steps - 2`` passes.
@@ -95,7 +99,7 @@ def measure(
                 yield np.where(gone, shown, image)
                 yield np.where(gone, image, shown)
 
-    answers = _answers(changed(), target, predict, batch_size)
+    answers = _answers(changed(), target, predict, batch_size, temper)
     whole, nothing = answers[0], answers[1]
     curves = answers[2:].reshape(2, steps - 1, 2)
     at = np.concatenate([[0.0], shares, [1.0]])
@@ -141,15 +145,15 @@ def _misplaced(ranks: NDArray[np.float64], random: np.random.Generator) -> NDArr
 
 
 def _answers(
-    images: Iterator[NDArray[np.uint8]], target: int, predict: Predict, batch_size: int
+    images: Iterator[NDArray[np.uint8]], target: int, predict: Predict, batch_size: int, temper: float
 ) -> NDArray[np.float64]:
     answers: list[NDArray[np.float32]] = []
     batch: list[NDArray[np.uint8]] = []
     for image in images:
         batch.append(image)
         if len(batch) == batch_size:
-            answers.append(target_values(predict(np.stack(batch)), target))
+            answers.append(tempered_values(predict(np.stack(batch)), target, temper))
             batch = []
     if batch:
-        answers.append(target_values(predict(np.stack(batch)), target))
+        answers.append(tempered_values(predict(np.stack(batch)), target, temper))
     return np.concatenate(answers).astype(np.float64)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.core.errors import ExplanationError, InvalidInputError
-from services.core.explain.attribution import METHODS, Explainer
+from services.core.explain.attribution import METHODS, NETWORK_METHODS, Explainer
 from services.core.explain.centre import Centre
+from services.core.explain.content import Content, OverContent
 from services.core.explain.contrast import Contrast
 from services.core.explain.defaults import mask_sampling
 from services.core.explain.occlusion import Occlusion
@@ -25,6 +26,8 @@ def build_explainer(
     *,
     fill: tuple[int, int, int],
     backdrop: NDArray[np.uint8] | None = None,
+    temper: float = 1.0,
+    content: Content | None = None,
     classifier: Classifier | None = None,
     layer: str | None = None,
 ) -> Explainer:
@@ -34,6 +37,9 @@ def build_explainer(
         method: One of :data:`services.core.explain.attribution.METHODS`.
         fill: What hidden pixels show where it is a colour, RGB in 0..255.
         backdrop: What they show in ``invrise-soft``, see :mod:`services.core.explain.backdrop`.
+        temper: Which root of the odds that method explains, see :mod:`services.core.explain.temper`.
+        content: Where the picture lies in the input; None where it is all of it. What looks into the network sees the
+            whole input either way.
         classifier: The network, in evaluation mode, for methods that look into it (``gradcam``, ``hirescam``).
         layer: Where those look, see :class:`services.core.explain.cam.ClassActivation`; None takes the method's own
             choice, see :func:`services.core.explain.cam.usual_layer`.
@@ -43,17 +49,24 @@ def build_explainer(
         ExplanationError: If the method cannot explain such a model: ``needs_the_network`` where it is not given one,
             ``no_conv_layers`` where the network has none.
     """
+    if method in NETWORK_METHODS:
+        return _class_activation(method, classifier, layer)
+    if content is None or content.is_whole:
+        return _asking(method, fill, backdrop, temper)
+    return OverContent(_asking(method, fill, None if backdrop is None else content.crop(backdrop), temper), content)
+
+
+def _asking(method: str, fill: tuple[int, int, int], backdrop: NDArray[np.uint8] | None, temper: float) -> Explainer:
+    """What needs nothing of the model but its answers."""
     for estimator in ESTIMATORS:
         if method == estimator:
-            return mask_sampling(estimator, fill=fill, backdrop=backdrop)
+            return mask_sampling(estimator, fill=fill, backdrop=backdrop, temper=temper)
     if method == "occlusion":
         return Occlusion(fill=fill)
     if method == "contrast":
         return Contrast()
     if method == "centre":
         return Centre()
-    if method in ("gradcam", "hirescam"):
-        return _class_activation(method, classifier, layer)
     if method == "lime":
         from services.core.explain.lime import Lime  # noqa: PLC0415 - loads torch and captum
 

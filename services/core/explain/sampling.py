@@ -31,10 +31,10 @@ from services.core.explain.attribution import (
     Predict,
     dice,
     hottest,
-    target_values,
 )
 from services.core.explain.backdrop import hidden_pixels
 from services.core.explain.masks import Design, MaskBlock, MaskGeometry, draw_blocks
+from services.core.explain.temper import tempered_values
 
 Estimator = Literal["rise", "rise-centred", "invrise", "invrise-soft"]
 
@@ -214,6 +214,7 @@ class MaskSampling:
         backdrop: An image of the same size that takes the colour's place, see :mod:`services.core.explain.backdrop`.
         surroundings_share: Standard deviation of the blur that takes the colour's place where there is no backdrop,
             as a share of the image's shorter side; None for the colour.
+        temper: Which root of the odds is explained, see :mod:`services.core.explain.temper`; 1 for the confidence.
         adjusted: ``invrise-soft`` only: whether the estimate is helped by regression, see
             :mod:`services.core.explain.adjustment`.
         smoothing_cells: Standard deviation over which the map is smoothed, in cells of the mask; 0 leaves it.
@@ -227,6 +228,7 @@ class MaskSampling:
     fill: tuple[int, int, int] = (124, 116, 104)
     backdrop: NDArray[np.uint8] | None = field(default=None, compare=False)
     surroundings_share: float | None = None
+    temper: float = 1.0
     adjusted: bool = False
     smoothing_cells: float = 0.0
     refine_every: int = 32
@@ -234,6 +236,8 @@ class MaskSampling:
     def __post_init__(self) -> None:
         if self.adjusted and self.method != "invrise-soft":
             raise InvalidInputError(f"adjusted must be off in every method but invrise-soft, got {self.method}")
+        if not self.temper >= 1:
+            raise InvalidInputError(f"temper must be at least 1, got {self.temper}")
 
     def explain(
         self, image: NDArray[np.uint8], target: int, predict: Predict, *, seed: int, budget: Budget
@@ -249,7 +253,7 @@ class MaskSampling:
         halves = self._sums(geometry), self._sums(geometry)
         shown_at, lowest, highest = 0, math.inf, -math.inf
         for passes, blocks in _batches(draw_blocks(geometry, seed=seed, design=self.design), budget):
-            answers = target_values(predict(painter.paint(blocks)), target)
+            answers = tempered_values(predict(painter.paint(blocks)), target, self.temper)
             lowest, highest = min(lowest, float(answers.min())), max(highest, float(answers.max()))
             _share_out(blocks, answers, halves)
             late = budget.out_of_time()

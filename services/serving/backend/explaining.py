@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 
 from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.core.errors import ExplanationError, SightlineError
-from services.core.explain.attribution import METHODS, Attribution, Budget, target_values
+from services.core.explain.attribution import METHODS, NETWORK_METHODS, Attribution, Budget, target_values
+from services.core.explain.content import Content
 from services.core.explain.faithfulness import DEFAULT_STEPS, Faithfulness, measure
 from services.core.explain.registry import build_explainer
+from services.core.explain.temper import temper_for
 
 if TYPE_CHECKING:
     from services.core.models.classifier import Classifier
-
-#: Methods that look into the network instead of asking it.
-NETWORK_METHODS: Final = frozenset({"gradcam", "hirescam"})
 
 #: What deletion and insertion cost.
 EVIDENCE_PASSES: Final = 4 * DEFAULT_STEPS - 2
@@ -150,10 +149,18 @@ def explain(
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     image = np.ascontiguousarray(image)
     # What is asked first brings the engine up, which must not be charged to the budget of one image.
-    probability = float(target_values(model.probabilities(image[None]), request.target)[0])
+    content = Content.centred(
+        (image.shape[0], image.shape[1]),
+        (request.content_height_px or image.shape[0], request.content_width_px or image.shape[1]),
+    )
+    whole = model.probabilities(image[None])
+    probability = float(target_values(whole, request.target)[0])
+    temper = temper_for(whole[0], request.target)
     backdrop = model.backdrop(image)
     options: dict[str, Any] = {"classifier": model.network()} if request.method in NETWORK_METHODS else {}
-    explainer = build_explainer(request.method, fill=model.fill, backdrop=backdrop, **options)
+    explainer = build_explainer(
+        request.method, fill=model.fill, backdrop=backdrop, temper=temper, content=content, **options
+    )
     meter = _Meter(model, terms, request.budget_ms)
     budget = Budget(
         max_passes=request.max_passes,
@@ -178,25 +185,30 @@ def explain(
     if terms.given_up():
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     hidden = model.fill if backdrop is None else backdrop
-    evidence = _evidence(hidden, image, last, request, terms, meter) if request.evidence else _UNMEASURED
+    evidence = (
+        _evidence(hidden, image, content, last, request, terms, meter, temper) if request.evidence else _UNMEASURED
+    )
     yield _step(last, probability, evidence, meter.seconds, final=True, partial=partial or last.partial)
 
 
 def _evidence(
     hidden: tuple[int, int, int] | NDArray[np.uint8],
     image: NDArray[np.uint8],
+    content: Content,
     found: Attribution,
     request: ExplanationRequest,
     terms: Terms,
     meter: _Meter,
+    temper: float,
 ) -> Faithfulness:
     try:
         return measure(
-            image,
-            found.values,
+            content.crop(image),
+            content.crop_map(found.values),
             request.target,
-            meter,
-            hidden=hidden,
+            content.predict(meter),
+            hidden=content.crop(hidden) if isinstance(hidden, np.ndarray) else hidden,
+            temper=temper,
             seed=request.seed,
             batch_size=terms.batch_size,
         )

@@ -36,7 +36,7 @@ def test_a_growing_backlog_leaves_one_fast_method_and_then_none() -> None:
     told = policy(fast_above_cases=10, none_above_cases=50)
     case = make_case(0, IMAGE)
     assert told.plan(case, 10).level is Level.FULL
-    assert told.plan(case, 11) == Plan(Level.FAST, ("hirescam",))
+    assert told.plan(case, 11) == Plan(Level.FAST, ("hirescam",), 64)
     assert told.plan(case, 50).level is Level.FAST
     assert told.plan(case, 51).level is Level.NONE
 
@@ -46,7 +46,7 @@ def test_where_the_fast_method_cannot_explain_a_model_the_first_other_one_stands
     case = make_case(0, IMAGE)
     fast = told.plan(case, 5)
     assert told.instead(case, fast, "gradcam") == ("rise",)
-    assert told.request("frame", "rise", fast.level, 0.0).max_passes == 32
+    assert told.request("frame", "rise", fast, 0.0).max_passes == 32
     assert told.instead(case, told.plan(case, 0), "gradcam") == (), "a full plan has the other one anyway"
 
 
@@ -54,15 +54,23 @@ def test_the_fast_method_is_asked_first_and_the_slow_one_has_the_time_that_is_le
     told = policy()
     plan = told.plan(make_case(0, IMAGE), 0)
     assert told.order(plan)[0] == "hirescam"
-    assert told.request("frame", "hirescam", plan.level, 0.0).budget_ms == 4000
-    assert told.request("frame", plan.methods[0], plan.level, 1.5).budget_ms == 2500
-    assert told.request("frame", plan.methods[0], plan.level, 99.0).budget_ms == 250, "never nothing, which is no limit"
+    assert told.request("frame", "hirescam", plan, 0.0).budget_ms == 4000
+    assert told.request("frame", plan.methods[0], plan, 1.5).budget_ms == 2500
+    assert told.request("frame", plan.methods[0], plan, 99.0).budget_ms == 250, "never nothing, which is no limit"
 
 
 def test_evidence_is_not_paid_for_while_cases_pile_up() -> None:
     told = policy()
-    assert told.request("frame", "gradcam", Level.FULL, 0).evidence
-    assert not told.request("frame", "gradcam", Level.FAST, 0).evidence
+    case = make_case(0, IMAGE)
+    assert told.request("frame", "hirescam", told.plan(case, 0), 0).evidence
+    assert not told.request("frame", "hirescam", told.plan(case, 1_000), 0).evidence
+
+
+@pytest.mark.parametrize(("waiting", "passes"), [(0, 400), (5, 200), (9, 64), (10, 64), (1_000, 64)])
+def test_maps_get_fewer_passes_with_every_case_that_waits(waiting: int, passes: int) -> None:
+    told = policy(fast_above_cases=10, fast_passes=64)
+    plan = told.plan(make_case(0, IMAGE), waiting)
+    assert told.request("frame", "invrise-soft", plan, 0.0).max_passes == passes
 
 
 def test_the_seed_is_of_frame_and_method() -> None:
