@@ -3,7 +3,8 @@
 ::
 
     model.json                    the manifest, read strictly
-    weights.safetensors           the network's numbers
+    weights.safetensors           a network's numbers
+    detector/<file>               what a detector is kept as, where the version is one, in place of the weights
     holdout.json                  the frozen hold-out, by part
     reference/<file>              held-out good parts, encoded images
     reference/reference.safetensors   their scores and embeddings
@@ -22,7 +23,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,8 @@ HOLDOUT: Final = "holdout.json"
 CHECKSUMS: Final = "checksums.json"
 REFERENCE_DIR: Final = "reference"
 REFERENCE: Final = f"{REFERENCE_DIR}/reference.safetensors"
-REQUIRED: Final = frozenset({MANIFEST, WEIGHTS, HOLDOUT, REFERENCE})
+DETECTOR_DIR: Final = "detector"
+REQUIRED: Final = frozenset({MANIFEST, HOLDOUT, REFERENCE})
 
 _HOLDOUT_SCHEMA: Final = 1
 _CHECKSUMS_SCHEMA: Final = 1
@@ -96,12 +98,21 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelVersion:
-    """A whole model version in memory, ready to be written."""
+    """A whole model version in memory, ready to be written.
+
+    Attributes:
+        manifest: What it is.
+        weights: Of a network; empty for a detector.
+        holdout: Parts that are never trained on.
+        reference: Held-out good parts.
+        detector: What a detector is kept as, by file name; empty for a network.
+    """
 
     manifest: ModelManifest
     weights: bytes
     holdout: Holdout
     reference: Reference
+    detector: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_version(version: ModelVersion, folder: Path) -> None:
@@ -161,6 +172,13 @@ def read_weights(folder: Path) -> bytes:
     return read_file(folder, WEIGHTS)
 
 
+def read_detector(folder: Path) -> dict[str, bytes]:
+    """Read what a version's detector is kept as, by file name; verify the folder first."""
+    listed = listed_files(read_file(folder, CHECKSUMS))
+    names = sorted(name for name in listed if name.startswith(f"{DETECTOR_DIR}/"))
+    return {name.partition("/")[2]: read_file(folder, name) for name in names}
+
+
 def read_holdout(folder: Path) -> Holdout:
     """Read a version's frozen hold-out.
 
@@ -211,7 +229,6 @@ def _files_of(version: ModelVersion) -> dict[str, bytes]:
     }
     files = {
         MANIFEST: version.manifest.to_json(),
-        WEIGHTS: version.weights,
         HOLDOUT: (json.dumps(holdout, indent=1, sort_keys=True) + "\n").encode(),
         REFERENCE: safetensors.numpy.save(
             {"scores": version.reference.scores, "embeddings": version.reference.embeddings},
@@ -220,6 +237,10 @@ def _files_of(version: ModelVersion) -> dict[str, bytes]:
     }
     for name, data in version.reference.images.items():
         files[f"{REFERENCE_DIR}/{_safe_name(name)}"] = data
+    if version.manifest.detector:
+        files |= {f"{DETECTOR_DIR}/{_safe_name(name)}": data for name, data in version.detector.items()}
+    else:
+        files[WEIGHTS] = version.weights
     return files
 
 
@@ -268,10 +289,13 @@ def listed_files(checksums: bytes) -> dict[str, tuple[int, str]]:
     missing = sorted(REQUIRED - set(read.files))
     if missing:
         raise ModelFormatError(f"{CHECKSUMS}: must list {', '.join(missing)}")
+    is_detector = any(name.startswith(f"{DETECTOR_DIR}/") for name in read.files)
+    if is_detector == (WEIGHTS in read.files):
+        raise ModelFormatError(f"{CHECKSUMS}: must list either {WEIGHTS} or files in {DETECTOR_DIR}/")
     for name, entry in read.files.items():
-        if name not in REQUIRED:
+        if name not in REQUIRED and name != WEIGHTS:
             folder, _, file = name.partition("/")
-            if folder != REFERENCE_DIR:
+            if folder not in (REFERENCE_DIR, DETECTOR_DIR):
                 raise ModelFormatError(f"{CHECKSUMS}: must list only a version's files, got {ascii(name)[:80]}")
             _safe_name(file)
         if not 0 <= entry.bytes <= MAX_FILE_BYTES:

@@ -25,6 +25,9 @@ SCHEMA: Final = 1
 #: Name of the class that means "nothing wrong"; always the first.
 GOOD: Final = "good"
 
+#: What the architecture of a version begins with that is a detector and no network.
+DETECTOR_PREFIX: Final = "detector:"
+
 OptionValue = bool | int | float | str
 CalibrationRule = Literal["escape_rate", "false_reject_rate"]
 
@@ -116,8 +119,9 @@ class ModelManifest:
     Attributes:
         alias: The line of versions that it belongs to, e.g. ``default``; lower case, at most 63 characters.
         version: Number within the alias, ``>= 1``.
-        architecture: Name for ``services.core.models``.
-        architecture_options: Its keyword arguments beyond the number of classes.
+        architecture: Name for ``services.core.models``, or ``detector:`` and a name for ``services.core.detectors``.
+        architecture_options: A network's keyword arguments beyond the number of classes; of a detector its features,
+            backbone, seed and options.
         classes: Names of the outputs; the first is ``good``, at least two.
         preprocessing: How an image becomes input.
         normalisation: What the model does to the input first.
@@ -152,6 +156,11 @@ class ModelManifest:
             _check(self)
         except (ValueError, InvalidInputError) as error:
             raise ModelFormatError(f"model.json: {error}") from error
+
+    @property
+    def detector(self) -> str:
+        """Name of the detector that the version is; empty for a network."""
+        return self.architecture.removeprefix(DETECTOR_PREFIX) if self.architecture.startswith(DETECTOR_PREFIX) else ""
 
     @property
     def triton_model_name(self) -> str:

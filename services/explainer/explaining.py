@@ -137,6 +137,8 @@ class CaseExplainer:
         except InvalidInputError as error:
             self._fail(job, error.reason, str(error))
             return
+        if job.plan is not None:
+            job.plan = self._policy.suited(job.plan, version)
         placed = self._placed(job, version)
         if placed is None or job.plan is None:
             return

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.adapters.ports import ExplanationRequest
+from services.core.explain.attribution import NETWORK_METHODS, OWN_MAP
+from services.core.explain.defaults import DEFAULT_METHOD
 from services.core.types import Case, CaseKind
 from services.explainer.settings import BudgetSettings, PolicySettings
+from services.explainer.versions import Version
 
 #: Refusals that hold for a model and a method, whatever the image.
-LASTING_REFUSALS = frozenset({"no_conv_layers", "needs_the_network", "unknown_method"})
+LASTING_REFUSALS = frozenset({"no_conv_layers", "no_own_map", "needs_the_network", "unknown_method"})
 _SHORTEST_BUDGET_S = 0.25
 
 
@@ -65,6 +68,17 @@ class Policy:
         methods = (self._policy.fast,) if wanted and level is Level.FAST else wanted
         return Plan(level, methods, self._passes(waiting_cases))
 
+    def suited(self, plan: Plan, version: Version) -> Plan:
+        """What to ask of a version that is no network: its own map in place of those that look into one."""
+        if not version.detector or not plan.methods:
+            return plan
+        own = (OWN_MAP,) if version.finds_places else ()
+        asking = tuple(method for method in plan.methods if method not in (*NETWORK_METHODS, OWN_MAP))
+        if plan.level is Level.FAST:
+            # The quick method of networks is none here; without an own map, masks with few passes have to do.
+            return replace(plan, methods=own or asking[:1] or (DEFAULT_METHOD,))
+        return replace(plan, methods=(*own, *asking) or (DEFAULT_METHOD,))
+
     def instead(self, case: Case, plan: Plan, refused: str) -> tuple[str, ...]:
         """Methods to ask where ``refused`` cannot explain the model at all.
 
@@ -76,7 +90,7 @@ class Policy:
 
     def order(self, plan: Plan) -> list[str]:
         """In which order to ask: the fast method first, so that the time that is left belongs to the slow ones."""
-        return sorted(plan.methods, key=lambda method: method != self._policy.fast)
+        return sorted(plan.methods, key=lambda method: method not in (OWN_MAP, self._policy.fast))
 
     def request(self, frame_id: str, method: str, plan: Plan, spent_s: float) -> ExplanationRequest:
         """What to ask the explaining model for a case.

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.core.detectors.detector import LOCALISING
 from services.core.manifest import ModelManifest
 from services.core.preprocessing import Preprocessing
 from services.core.types import triton_explainer_name
@@ -15,17 +16,31 @@ _KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A model version, without its weights."""
+    """A model version, without its weights.
+
+    Attributes:
+        alias: Its alias.
+        number: Its number in it.
+        preprocessing: How an image becomes its input.
+        classes: Names of its outputs.
+        detector: Name of the detector that it is; empty for a network.
+    """
 
     alias: str
     number: int
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    detector: str = ""
 
     @classmethod
     def of(cls, manifest: ModelManifest) -> Version:
         """What the explainer needs of a manifest."""
-        return cls(manifest.alias, manifest.version, manifest.preprocessing, manifest.classes)
+        return cls(manifest.alias, manifest.version, manifest.preprocessing, manifest.classes, manifest.detector)
+
+    @property
+    def finds_places(self) -> bool:
+        """Whether it makes a map by itself."""
+        return self.detector in LOCALISING
 
     @property
     def model_name(self) -> str:

@@ -34,7 +34,11 @@ METHODS: Final = (
     "occlusion",
     "contrast",
     "centre",
+    "anomaly-map",
 )
+
+#: The map of a detector that finds places by itself.
+OWN_MAP: Final = "anomaly-map"
 
 #: Those that look into the network instead of asking it.
 NETWORK_METHODS: Final = frozenset({"gradcam", "hirescam"})

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.core.errors import ExplanationError, InvalidInputError
-from services.core.explain.attribution import METHODS, NETWORK_METHODS, Explainer
+from services.core.explain.attribution import METHODS, NETWORK_METHODS, OWN_MAP, AttributionMap, Explainer
 from services.core.explain.centre import Centre
 from services.core.explain.content import Content, OverContent
 from services.core.explain.contrast import Contrast
 from services.core.explain.defaults import mask_sampling
 from services.core.explain.occlusion import Occlusion
+from services.core.explain.own_map import OwnMap
 from services.core.explain.sampling import ESTIMATORS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -28,6 +31,7 @@ def build_explainer(
     backdrop: NDArray[np.uint8] | None = None,
     temper: float = 1.0,
     content: Content | None = None,
+    own_map: Callable[[NDArray[np.uint8]], AttributionMap | None] | None = None,
     classifier: Classifier | None = None,
     layer: str | None = None,
 ) -> Explainer:
@@ -40,6 +44,7 @@ def build_explainer(
         temper: Which root of the odds that method explains, see :mod:`services.core.explain.temper`.
         content: Where the picture lies in the input; None where it is all of it. What looks into the network sees the
             whole input either way.
+        own_map: Gives the model's own map of an image, for ``anomaly-map``; None where it finds no places.
         classifier: The network, in evaluation mode, for methods that look into it (``gradcam``, ``hirescam``).
         layer: Where those look, see :class:`services.core.explain.cam.ClassActivation`; None takes the method's own
             choice, see :func:`services.core.explain.cam.usual_layer`.
@@ -51,6 +56,8 @@ def build_explainer(
     """
     if method in NETWORK_METHODS:
         return _class_activation(method, classifier, layer)
+    if method == OWN_MAP:
+        return OwnMap(own_map if own_map is not None else lambda _: None)
     if content is None or content.is_whole:
         return _asking(method, fill, backdrop, temper)
     return OverContent(_asking(method, fill, None if backdrop is None else content.crop(backdrop), temper), content)

@@ -86,6 +86,12 @@ def _tensorrt(request: EngineRequest) -> InferenceEngine:
     return OnnxEngine(request, "Tensorrt")
 
 
+def _detector(request: EngineRequest) -> InferenceEngine:
+    from services.serving.backend.detector_engine import DetectorEngine  # noqa: PLC0415
+
+    return DetectorEngine(request)
+
+
 #: One more engine is one more entry here, and in the candidates.
 _ENGINES: Final[dict[str, Callable[[EngineRequest], InferenceEngine]]] = {
     "torch": _torch,
@@ -98,8 +104,8 @@ _ENGINES: Final[dict[str, Callable[[EngineRequest], InferenceEngine]]] = {
 def build_engine(setting: str, request: EngineRequest) -> InferenceEngine:
     """Bring a model version up by what serves it best; what that is, is logged and kept in the cache.
 
-    An engine that cannot run here is replaced by torch. The version's folder is verified, since it may have changed
-    since it was installed.
+    An engine that cannot run here is replaced by torch. A detector brings its own, whatever is asked for. The version's
+    folder is verified, since it may have changed since it was installed.
 
     Args:
         setting: The name of an engine, ``measured`` or ``auto``.
@@ -111,7 +117,8 @@ def build_engine(setting: str, request: EngineRequest) -> InferenceEngine:
         InvalidInputError: If engine or precision are not known or do not fit the device.
     """
     name = resolve_engine(setting, request.device)
-    verify_version(request.folder)
+    if verify_version(request.folder).detector:
+        return _detector(request)
     if name == MEASURED:
         choice = _measured(setting, request)
     else:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.adapters.modelfolder import read_weights, verify_version
-from services.serving.backend.choice import MEASURED, REFERENCE, engine_of, resolve_engine
+from services.core.errors import ExplanationError
+from services.serving.backend.choice import MEASURED, REFERENCE, build_engine, engine_of, resolve_engine
 from services.serving.backend.engine import EngineRequest, EngineUnavailableError, InferenceEngine, resolve_precision
 from services.serving.backend.record import read_choices
 from services.serving.backend.reference import good_parts
@@ -19,6 +20,7 @@ from services.serving.backend.reference import good_parts
 if TYPE_CHECKING:
     from services.core.explain.backdrop import GoodParts
     from services.core.models.classifier import Classifier
+    from services.serving.backend.detector_engine import DetectorEngine
 
 LOG = logging.getLogger(__name__)
 
@@ -63,8 +65,25 @@ class ExplainedVersion:
             self._engine = self._bring_up()
         return self._engine(images).probabilities
 
+    def own_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """The map that the version makes by itself of an image ``(H, W, 3)``; None where it finds no places."""
+        if not self._manifest.detector:
+            return None
+        if self._engine is None:
+            self._engine = self._bring_up()
+        maps = cast("DetectorEngine", self._engine).examine(image[np.newaxis]).maps
+        return None if maps is None else maps[0]
+
     def network(self) -> Classifier:
-        """The network in torch, on the CPU: gradients of one image need no more."""
+        """The network in torch, on the CPU: gradients of one image need no more.
+
+        Raises:
+            ExplanationError: ``no_conv_layers`` if the version is a detector.
+        """
+        if self._manifest.detector:
+            raise ExplanationError(
+                f"a network must be there to look into, got {self._manifest.architecture}", "no_conv_layers"
+            )
         if self._network is None:
             import torch  # noqa: PLC0415 - 200 MB, and not every line asks for it
 
@@ -76,6 +95,8 @@ class ExplainedVersion:
 
     def _bring_up(self) -> InferenceEngine:
         """The engine that serves the verdicts, by its record, which is read but never written here."""
+        if self._manifest.detector:
+            return build_engine(self._setting, self._request)
         kind = self._request.device.partition(":")[0]
         kept = (
             read_choices(self._request.cache, self._request.folder, self._setting, kind) if self._request.cache else {}

@@ -61,6 +61,10 @@ class ExplainedModel(Protocol):
         """Answer ``uint8`` images ``(B, H, W, 3)`` by class probabilities ``(B, C)``."""
         ...
 
+    def own_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """The map that the model makes by itself; None where it finds no places."""
+        ...
+
     def network(self) -> Classifier:
         """The network itself, for :data:`NETWORK_METHODS`."""
         ...
@@ -159,7 +163,13 @@ def explain(
     backdrop = model.backdrop(image)
     options: dict[str, Any] = {"classifier": model.network()} if request.method in NETWORK_METHODS else {}
     explainer = build_explainer(
-        request.method, fill=model.fill, backdrop=backdrop, temper=temper, content=content, **options
+        request.method,
+        fill=model.fill,
+        backdrop=backdrop,
+        temper=temper,
+        content=content,
+        own_map=model.own_map,
+        **options,
     )
     meter = _Meter(model, terms, request.budget_ms)
     budget = Budget(

@@ -177,6 +177,7 @@ export const de: Catalogue = {
   "method.hirescam": "HiResCAM",
   "method.lime": "LIME",
   "method.occlusion": "Abdecken",
+  "method.anomaly-map": "Anomaliekarte (des Detektors)",
   "method.contrast": "Örtlicher Kontrast (Vergleich)",
   "method.centre": "Bildmitte (Vergleich)",
 
@@ -221,6 +222,7 @@ export const de: Catalogue = {
   "explained.empty": "Zu diesem Teil wurde keine Karte gemacht.",
   "explained.all_d": "Keine Karte ist gut genug, um von selbst gezeigt zu werden. Sie lässt sich trotzdem wählen.",
 
+  "no_map.no_own_map": "Keine Karte: dieses Modell findet selbst keine Stellen.",
   "no_map.no_conv_layers": "Keine Karte: dieses Modell hat keine Faltungsschichten.",
   "no_map.needs_the_network": "Keine Karte: die Methode muss ins Netz schauen, und dieses Modell lässt das nicht zu.",
   "no_map.model_gone": "Keine Karte: die Modellversion, die dieses Teil beurteilt hat, ist nicht mehr geladen.",

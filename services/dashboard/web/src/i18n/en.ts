@@ -176,6 +176,7 @@ export const en = {
   "method.hirescam": "HiResCAM",
   "method.lime": "LIME",
   "method.occlusion": "Occlusion",
+  "method.anomaly-map": "Anomaly map (the detector's own)",
   "method.contrast": "Local contrast (baseline)",
   "method.centre": "Picture centre (baseline)",
 
@@ -220,6 +221,7 @@ export const en = {
   "explained.empty": "No map was made of this part.",
   "explained.all_d": "No map here is good enough to be shown by itself. Choose one to see it all the same.",
 
+  "no_map.no_own_map": "No map: this model finds no places by itself.",
   "no_map.no_conv_layers": "No map: this model has no convolution layers.",
   "no_map.needs_the_network": "No map: this method must look into the network, and this model does not let it.",
   "no_map.model_gone": "No map: the model version that judged this part is no longer loaded.",
