@@ -71,7 +71,7 @@ class ExplainedVersion:
             return None
         if self._engine is None:
             self._engine = self._bring_up()
-        maps = cast("DetectorEngine", self._engine).examine(image[np.newaxis]).maps
+        maps = cast("DetectorEngine", self._engine).maps(image[np.newaxis])
         return None if maps is None else maps[0]
 
     def network(self) -> Classifier:
