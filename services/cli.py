@@ -183,6 +183,59 @@ def fit_starter(
     _OUT.print(f"{folder}: {manifest.alias} version {manifest.version}{figure}", highlight=False, soft_wrap=True)
 
 
+@app.command("fit", rich_help_panel="By hand")
+def fit(
+    detector: Annotated[str, typer.Option(help="Which: patch-knn, utrad, lof, iforest, ... (docs/detectors.md).")],
+    data: Annotated[Path, typer.Option(help="Labelled folder; good parts are enough.", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the new model version; must not exist.")],
+    features: Annotated[
+        str, typer.Option(help="Of the fifteen: raw, pca300, pca300-rbf, embedding, embedding-pca100, ...")
+    ] = "embedding",
+    backbone: Annotated[str, typer.Option(help="Network of features that need one.")] = "efficientnet-lite0",
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the detector; may be repeated.")] = None,
+    size: Annotated[int, typer.Option(min=8, help="Rows and columns of its input, pixels.")] = 224,
+    false_rejects: Annotated[float, typer.Option(help="Largest share of good parts to reject.")] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of everything random.")] = 0,
+    version: Annotated[int, typer.Option(min=1, help="Number of the version.")] = 1,
+    alias: Alias = "default",
+) -> None:
+    """Fit a detector on good parts and write it as a model version, for `sightline models add`."""
+    from rich.progress import Progress
+
+    from services.core.detectors.detector import DetectorSpec
+    from services.core.preprocessing import Preprocessing
+    from services.trainer.detector_version import FitOrder, fit_version
+
+    spec = DetectorSpec(detector, features, backbone, seed, dict(_option(text) for text in option or ()))
+    order = FitOrder(
+        spec,
+        alias,
+        version,
+        Preprocessing(height_px=size, width_px=size),
+        false_rejects,
+        review_target=max(0.05, false_rejects),
+    )
+    with Progress(console=_ERR, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+        manifest = fit_version(
+            data, order, out, lambda share, what: bar.update(task, completed=share, description=what)
+        )
+    figures = ", ".join(f"{name} {metric.value:.3f}" for name, metric in sorted(manifest.metrics.items()))
+    _OUT.print(f"{out}: {manifest.alias} version {manifest.version}, {manifest.lineage.description}", soft_wrap=True)
+    _OUT.print(figures, highlight=False, soft_wrap=True)
+
+
+def _option(text: str) -> tuple[str, bool | int | float | str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"an option must be NAME=VALUE, got {text!r}")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return name, value
+    return name, parsed if isinstance(parsed, bool | int | float) else value
+
+
 # ---- topics
 
 
