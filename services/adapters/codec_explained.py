@@ -106,6 +106,7 @@ def explanation_to_message(explanation: Explanation) -> events_pb2.Explanation:
         deletion_auc=explanation.deletion_auc,
         insertion_auc=explanation.insertion_auc,
         random_auc=explanation.random_auc,
+        transplant=explanation.transplant,
         stability=explanation.stability,
         coverage=explanation.coverage,
         passes=explanation.passes,
@@ -173,6 +174,7 @@ def _explanation(message: events_pb2.Explanation) -> Explanation:
         deletion_auc=_share("deletion_auc", message.deletion_auc),
         insertion_auc=_share("insertion_auc", message.insertion_auc),
         random_auc=_share("random_auc", message.random_auc),
+        transplant=_rise(message),
         stability=_share("stability", message.stability),
         coverage=_share("coverage", message.coverage),
         passes=message.passes,
@@ -191,6 +193,15 @@ def _map(message: events_pb2.Explanation) -> NDArray[np.float16]:
         )
     values = np.frombuffer(message.map_f16, dtype="<f2").astype(np.float16, copy=False)
     return values.reshape(height, width)
+
+
+def _rise(message: events_pb2.Explanation) -> float:
+    """The transplant's figure; not measured where the writer did not know of it."""
+    if not message.HasField("transplant") or math.isnan(message.transplant):
+        return math.nan
+    if not -1 - 1e-3 <= message.transplant <= 1 + 1e-3:
+        raise InvalidInputError(f"transplant must lie in [-1, 1], got {message.transplant}")
+    return min(1.0, max(-1.0, message.transplant))
 
 
 def _share(name: str, value: float) -> float:

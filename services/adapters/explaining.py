@@ -23,6 +23,7 @@ FIGURES: Final = (
     "deletion_auc",
     "insertion_auc",
     "random_auc",
+    "transplant",
     "seconds",
     "flags",
 )

@@ -321,6 +321,7 @@ class ExplanationStep:
     deletion_auc: float
     insertion_auc: float
     random_auc: float
+    transplant: float
     seconds: float
     final: bool
     partial: bool

@@ -225,6 +225,8 @@ class Explanation:
     deletion_auc: float = math.nan
     insertion_auc: float = math.nan
     random_auc: float = math.nan
+    transplant: float = math.nan
+    """Rise of the answer to a good part with the surroundings of the hottest point put in; NaN is not measured."""
     stability: float = math.nan
     coverage: float = 0.0
     passes: int = 0

@@ -115,6 +115,7 @@ def explanation_json(explanation: Explanation) -> Json:
         "deletion_auc": _number(explanation.deletion_auc),
         "insertion_auc": _number(explanation.insertion_auc),
         "random_auc": _number(explanation.random_auc),
+        "transplant": _number(explanation.transplant),
         "stability": _number(explanation.stability),
         "coverage": _number(explanation.coverage),
         "passes": explanation.passes,

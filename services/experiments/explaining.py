@@ -26,7 +26,6 @@ from services.core.explain.attribution import (
 )
 from services.core.explain.content import Content
 from services.core.explain.grade import Evidence, grade
-from services.core.explain.peak import peak_of
 from services.core.explain.registry import build_explainer
 from services.core.explain.temper import temper_for
 from services.core.preprocessing import map_back, placements, prepare
@@ -70,6 +69,7 @@ class Record:
         dice: Of the hottest tenth against the mask (paper 1, section 4.1).
         jaccard: Of the same.
         hit: Whether the hottest place lies in the mask, 1 or 0.
+        near: Whether it lies in the mask or within a twentieth of the picture's longer side of it, 1 or 0.
         pixel_auroc: Of the map's values against the mask.
         dice_own_area: Dice of as many of the hottest pixels as the mask has.
         dice_ceiling: The best Dice that a tenth of the picture can reach against this mask.
@@ -79,8 +79,7 @@ class Record:
         stability: See ``Attribution.stability``.
         coverage: Share of the map that is defined.
         agreement: Dice of the hottest tenths of this map and of the one it is shown beside.
-        contrast_rank: See ``services.core.explain.peak.Peak``.
-        prominence: As there.
+        transplant: See ``services.core.explain.faithfulness.Faithfulness``.
         grade: A to D; empty without a map.
         trust: What the grade is cut from.
         seconds: What the map alone would have taken.
@@ -98,6 +97,7 @@ class Record:
     dice: float = 0.0
     jaccard: float = 0.0
     hit: float = 0.0
+    near: float = 0.0
     pixel_auroc: float = 0.5
     dice_own_area: float = 0.0
     dice_ceiling: float = math.nan
@@ -107,8 +107,7 @@ class Record:
     stability: float = math.nan
     coverage: float = math.nan
     agreement: float = math.nan
-    contrast_rank: float = math.nan
-    prominence: float = math.nan
+    transplant: float = math.nan
     grade: str = ""
     trust: float = math.nan
     seconds: float = math.nan
@@ -246,6 +245,7 @@ def _overlap(values: AttributionMap, part: Part) -> dict[str, float]:
         "dice": overlap.dice(values, part.mask),
         "jaccard": overlap.jaccard(values, part.mask),
         "hit": float(overlap.hit(values, part.mask)),
+        "near": float(overlap.near(values, part.mask)),
         "pixel_auroc": overlap.pixel_auroc(values, part.mask),
         "dice_own_area": overlap.dice_at_own_area(values, part.mask),
         "dice_ceiling": overlap.dice_ceiling(part.mask),
@@ -282,9 +282,8 @@ def _evidence(
             "deletion_auc": curves.deletion_auc,
             "insertion_auc": curves.insertion_auc,
             "random_auc": curves.random_auc,
+            "transplant": curves.transplant,
         }
-    peak = peak_of(image, attribution.values)
-    known |= {"contrast_rank": peak.contrast_rank, "prominence": peak.prominence}
     letter, trust = grade(Evidence(probability=work.score, method=method, **known))
     return {
         **known,

@@ -16,6 +16,7 @@ COLUMNS: Final = (
     ("dice", "Dice", 3, 1),
     ("jaccard", "Jaccard", 3, 1),
     ("hit_accuracy", "hit", 2, 1),
+    ("near_accuracy", "near", 2, 1),
     ("pixel_auroc", "pixel AUROC", 3, 1),
     ("dice_own_area", "Dice at own area", 3, 1),
     ("dice_ceiling", "Dice ceiling", 3, 0),

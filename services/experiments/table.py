@@ -25,12 +25,14 @@ FIGURES: Final[Mapping[str, str]] = {
     "dice": "dice",
     "jaccard": "jaccard",
     "hit_accuracy": "hit",
+    "near_accuracy": "near",
     "pixel_auroc": "pixel_auroc",
     "dice_own_area": "dice_own_area",
     "dice_ceiling": "dice_ceiling",
     "deletion_auc": "deletion_auc",
     "insertion_auc": "insertion_auc",
     "random_auc": "random_auc",
+    "transplant": "transplant",
     "stability": "stability",
     "coverage": "coverage",
     "agreement": "agreement",
@@ -99,19 +101,20 @@ def model_figures(verdicts: Sequence[Verdict], repeats: int = 1000) -> dict[str,
     }
 
 
-def trust_auroc(records: Sequence[Record], repeats: int = 1000) -> Figure:
+def trust_auroc(records: Sequence[Record], repeats: int = 1000, found: str = "near") -> Figure:
     """Say how well trust, which never sees the mask, tells maps that point at the defect from those that do not.
 
     Args:
         records: With masks; those without a map are left out.
         repeats: Resamples of the parts.
+        found: What counts as pointing at it: ``near``, which is what a grade promises, or ``hit``, to the pixel.
 
     Returns:
-        AUROC of trust for a hit; None where every map hits, or none.
+        AUROC of trust for that; None where every map does it, or none.
     """
     graded = [record for record in records if not record.failure and math.isfinite(record.trust)]
     trust = np.array([record.trust for record in graded])
-    hit = np.array([record.hit >= 0.5 for record in graded], dtype=bool)
+    hit = np.array([getattr(record, found) >= 0.5 for record in graded], dtype=bool)
     if not graded:
         return {"mean": None, "low": None, "high": None}
     return _figure(lambda chosen: auroc(trust[chosen], hit[chosen]), [record.group for record in graded], repeats)
@@ -126,7 +129,8 @@ def to_json(
         "conditions": dict(conditions),
         "rows": rows(records, verdicts, repeats),
         "grade": {
-            "trust_predicts_hit_auroc": trust_auroc(records, repeats),
+            "trust_predicts_near_auroc": trust_auroc(records, repeats),
+            "trust_predicts_hit_auroc": trust_auroc(records, repeats, "hit"),
             "by_method": {
                 method: trust_auroc([record for record in records if record.method == method], repeats)
                 for method in dict.fromkeys(record.method for record in records)

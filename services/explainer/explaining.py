@@ -20,7 +20,6 @@ from services.core.errors import (
 )
 from services.core.explain.faithfulness import agreement
 from services.core.explain.grade import Evidence, grade
-from services.core.explain.peak import Peak, peak_of
 from services.core.types import ExplainedCase, Explanation
 from services.explainer.asking import Asking, Placed
 from services.explainer.job import AwayError, CaseJob, Finding, ModelMissingError, explanation_of, failed, why_no_map
@@ -268,9 +267,8 @@ class CaseExplainer:
             explanation = job.findings[method].explanation
             raw = job.findings[method].raw
             if raw is not None and job.version is not None:
-                peak = peak_of(job.placed.pixels, raw) if job.placed is not None else Peak()
                 scale = self._scales.get(job.version, method)
-                letter, trust = grade(evidence_of(explanation, agree, peak))
+                letter, trust = grade(evidence_of(explanation, agree))
                 explanation = replace(
                     explanation, scale_low=scale.low, scale_high=scale.high, grade=letter, trust=trust
                 )
@@ -286,7 +284,7 @@ class CaseExplainer:
             raise AwayError(STORE, error) from error
 
 
-def evidence_of(explanation: Explanation, agree: float, peak: Peak) -> Evidence:
+def evidence_of(explanation: Explanation, agree: float) -> Evidence:
     """What is known of a map, for its grade."""
     return Evidence(
         probability=explanation.probability,
@@ -297,8 +295,7 @@ def evidence_of(explanation: Explanation, agree: float, peak: Peak) -> Evidence:
         coverage=explanation.coverage,
         agreement=agree,
         method=explanation.method,
-        contrast_rank=peak.contrast_rank,
-        prominence=peak.prominence,
+        transplant=explanation.transplant,
     )
 
 

@@ -137,6 +137,7 @@ def explanation_of(
         deletion_auc=step.deletion_auc,
         insertion_auc=step.insertion_auc,
         random_auc=step.random_auc,
+        transplant=step.transplant,
         stability=step.stability,
         coverage=float(np.isfinite(step.map).mean()),
         passes=step.passes,

@@ -16,7 +16,6 @@ from services.adapters.ports import ExplanationRequest
 from services.core.errors import BusyError, ExplanationError, InvalidInputError, SightlineError
 from services.core.explain.attribution import METHODS, SCORE_TARGET
 from services.core.explain.grade import grade
-from services.core.explain.peak import peak_of
 from services.core.identity import validate_frame_id
 from services.core.manifest import validate_alias
 from services.core.types import Explanation
@@ -120,7 +119,7 @@ class ExplainerServicer(explainer_service_pb2_grpc.ExplainerServiceServicer):
                     scale = self._scales.get(version, asked.method)
                     explanation = replace(explanation, scale_low=scale.low, scale_high=scale.high)
                 if step.final:
-                    letter, trust = grade(evidence_of(explanation, math.nan, peak_of(placed.pixels, step.map)))
+                    letter, trust = grade(evidence_of(explanation, math.nan))
                     explanation = replace(explanation, grade=letter, trust=trust)
                 yield explanation, step.final
         finally:

@@ -55,6 +55,7 @@ def explanation(method: str = "invrise-soft", **changes: object) -> Explanation:
         deletion_auc=0.31,
         insertion_auc=0.82,
         random_auc=0.55,
+        transplant=0.35,
         stability=0.91,
         coverage=1.0,
         passes=320,

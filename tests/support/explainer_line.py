@@ -80,6 +80,7 @@ def step(values: NDArray[np.float32], **changes: Any) -> ExplanationStep:
         "deletion_auc": 0.2,
         "insertion_auc": 0.8,
         "random_auc": 0.5,
+        "transplant": 0.3,
         "seconds": 0.25,
         "final": True,
         "partial": False,
@@ -93,6 +94,7 @@ def brightness_maps(_name: str, image: NDArray[np.uint8], request: ExplanationRe
     sampled = request.method not in ("gradcam", "hirescam", "contrast")
     answer = float(values.mean())
     measured = {} if request.evidence else {"deletion_auc": math.nan, "insertion_auc": math.nan, "random_auc": math.nan}
+    measured |= {} if request.evidence else {"transplant": math.nan}
     if sampled:
         yield step(values * 0.5, probability=answer, passes=32, stability=0.5, final=False)
     stability = 0.9 if sampled else math.nan

@@ -7,10 +7,15 @@ answers over the share of changed pixels, in ``[0, 1]``.
 Neither figure means much by itself: it depends on the model, the part and what hidden pixels show. So both are measured
 for the same map *put in the wrong place* too, turned around and moved by a quarter to three quarters of the image: a
 random order with the map's own coarseness, where a random order of single pixels would only make noise of the image.
+
+*Transplant* asks of the hottest point alone: what is around it, in four growing discs, is put into a good part, and the
+answer tells whether it takes its fault along. It is what tells maps that point at a defect from those that do not; see
+:mod:`services.core.explain.grade`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +31,10 @@ from services.core.explain.temper import tempered_values
 
 DEFAULT_STEPS: Final = 8
 
+#: Radii of what is transplanted, as shares of the image's longer side, and the width over which its edge fades.
+TRANSPLANT_RADII: Final = (0.036, 0.054, 0.08, 0.116)
+_FADE_SHARE: Final = 0.018
+
 
 @dataclass(frozen=True, slots=True)
 class Faithfulness:
@@ -37,12 +46,15 @@ class Faithfulness:
         random_auc: Mean of both for the map in the wrong place; a faithful map's deletion lies below it and its
             insertion above.
         passes: Forward passes spent.
+        transplant: Mean rise of the answer to a good part into which the surroundings of the map's hottest point are
+            put, in ``[-1, 1]``; higher is better. NaN where hidden pixels show a colour and no good part.
     """
 
     deletion_auc: float
     insertion_auc: float
     random_auc: float
     passes: int
+    transplant: float = math.nan
 
 
 def measure(
@@ -74,7 +86,7 @@ def measure(
             that is too sure stays where it is until everything is gone.
 
     Returns:
-        The figures, after ``4 * steps - 2`` passes.
+        The figures, after ``4 * steps - 2`` passes, and one more for each disc where a good part is shown.
 
     Raises:
         InvalidInputError: If ``steps`` or ``batch_size`` is too small.
@@ -90,9 +102,13 @@ def measure(
     shares = (np.arange(1, steps) / steps) ** 2
     shown = hidden_pixels(hidden, image.shape)
 
+    discs = _discs(values, image.shape[:2]) if np.ndim(hidden) == 3 else []
+
     def changed() -> Iterator[NDArray[np.uint8]]:
         yield image
         yield shown
+        for disc in discs:
+            yield np.rint(image * disc + shown * (1 - disc)).astype(np.uint8)
         for order in (ranks, misplaced):
             for share in shares:
                 gone = (order < share)[..., None]
@@ -101,7 +117,8 @@ def measure(
 
     answers = _answers(changed(), target, predict, batch_size, temper)
     whole, nothing = answers[0], answers[1]
-    curves = answers[2:].reshape(2, steps - 1, 2)
+    rises = answers[2 : 2 + len(discs)] - nothing
+    curves = answers[2 + len(discs) :].reshape(2, steps - 1, 2)
     at = np.concatenate([[0.0], shares, [1.0]])
 
     def area(curve: NDArray[np.float64], start: float, end: float) -> float:
@@ -109,7 +126,13 @@ def measure(
 
     deletions = [area(curve[:, 0], whole, nothing) for curve in curves]
     insertions = [area(curve[:, 1], nothing, whole) for curve in curves]
-    return Faithfulness(deletions[0], insertions[0], (deletions[1] + insertions[1]) / 2, len(answers))
+    return Faithfulness(
+        deletions[0],
+        insertions[0],
+        (deletions[1] + insertions[1]) / 2,
+        len(answers),
+        float(rises.mean()) if discs else math.nan,
+    )
 
 
 def agreement(first: AttributionMap, second: AttributionMap) -> float:
@@ -125,6 +148,17 @@ def agreement(first: AttributionMap, second: AttributionMap) -> float:
     height = max(first.shape[0], second.shape[0])
     width = max(first.shape[1], second.shape[1])
     return dice(hottest(resize_map(first, height, width)), hottest(resize_map(second, height, width)))
+
+
+def _discs(values: AttributionMap, size: tuple[int, int]) -> list[NDArray[np.float32]]:
+    """How much of each pixel is put in, ``(H, W, 1)``, for discs around the map's hottest point."""
+    at_image = resize_map(values, *size)
+    row, column = np.unravel_index(np.nanargmax(at_image), size)
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    distance = np.hypot(rows - row, columns - column).astype(np.float32)
+    side = max(size)
+    fade = max(1.0, _FADE_SHARE * side)
+    return [np.clip(0.5 + (share * side - distance) / fade, 0, 1)[..., np.newaxis] for share in TRANSPLANT_RADII]
 
 
 def _ranks(values: AttributionMap, random: np.random.Generator) -> NDArray[np.float64]:

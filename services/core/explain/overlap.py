@@ -8,6 +8,9 @@ pixel is colder than any other; a map without a defined pixel finds nothing.
 
 from __future__ import annotations
 
+from typing import Final
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +21,9 @@ from services.core.explain.attribution import dice as region_dice
 from services.core.explain.resizing import resize_map
 
 Mask = NDArray[np.bool_]
+
+#: How close to a defect a map's hottest point must lie to lead to it; masks have cells of an eighth.
+NEAR_SHARE: Final = 0.05
 
 
 def dice(values: AttributionMap, mask: Mask, share: float = TOP_SHARE) -> float:
@@ -57,6 +63,19 @@ def hit(values: AttributionMap, mask: Mask) -> float:
         return 0.0
     hottest_pixels = fitted == fitted[defined].max()
     return float(mask[hottest_pixels].mean())
+
+
+def near(values: AttributionMap, mask: Mask, share: float = NEAR_SHARE) -> float:
+    """Say whether the map's maximum lies on the defect or close to it; see :func:`hit`.
+
+    Args:
+        values: The map, ``(h, w)``.
+        mask: True on the defect, ``(H, W)``; not empty.
+        share: How close, as a share of the mask's longer side.
+    """
+    _area(mask)
+    away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return hit(values, away <= share * max(mask.shape))
 
 
 def pixel_auroc(values: AttributionMap, mask: Mask) -> float:

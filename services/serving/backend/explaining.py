@@ -17,15 +17,15 @@ from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.core.errors import ExplanationError, SightlineError
 from services.core.explain.attribution import METHODS, NETWORK_METHODS, Attribution, Budget, target_values
 from services.core.explain.content import Content
-from services.core.explain.faithfulness import DEFAULT_STEPS, Faithfulness, measure
+from services.core.explain.faithfulness import DEFAULT_STEPS, TRANSPLANT_RADII, Faithfulness, measure
 from services.core.explain.registry import build_explainer
 from services.core.explain.temper import temper_for
 
 if TYPE_CHECKING:
     from services.core.models.classifier import Classifier
 
-#: What deletion and insertion cost.
-EVIDENCE_PASSES: Final = 4 * DEFAULT_STEPS - 2
+#: What evidence costs at most.
+EVIDENCE_PASSES: Final = 4 * DEFAULT_STEPS - 2 + len(TRANSPLANT_RADII)
 
 _MOST_FOR_EVIDENCE: Final = 0.4
 """Share of a time budget that is kept for evidence at most: without a map there is nothing to give evidence of."""
@@ -243,6 +243,7 @@ def _step(
         deletion_auc=evidence.deletion_auc,
         insertion_auc=evidence.insertion_auc,
         random_auc=evidence.random_auc,
+        transplant=evidence.transplant,
         seconds=seconds,
         final=final,
         partial=partial,

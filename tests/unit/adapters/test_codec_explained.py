@@ -47,6 +47,7 @@ def explanation(**changes: object) -> Explanation:
         deletion_auc=0.2,
         insertion_auc=0.8,
         random_auc=0.5,
+        transplant=-0.25,
         stability=0.95,
         coverage=1.0,
         passes=320,

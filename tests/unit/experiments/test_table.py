@@ -58,11 +58,12 @@ def test_parts_of_one_group_are_resampled_together() -> None:
     assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
 
 
-def test_trust_is_judged_by_whether_it_ranks_hits_above_misses() -> None:
-    good = [record(str(n), hit=float(n >= 5), trust=n / 10) for n in range(10)]
-    bad = [record(str(n), hit=float(n < 5), trust=n / 10) for n in range(10)]
+@pytest.mark.parametrize("found", ["near", "hit"])
+def test_trust_is_judged_by_whether_it_ranks_maps_that_point_at_the_defect_above_others(found: str) -> None:
+    good = [record(str(n), trust=n / 10, **{found: float(n >= 5)}) for n in range(10)]
+    bad = [record(str(n), trust=n / 10, **{found: float(n < 5)}) for n in range(10)]
 
-    assert trust_auroc(good, repeats=50)["mean"] == 1.0
-    assert trust_auroc(bad, repeats=50)["mean"] == 0.0
-    assert trust_auroc([record("a", hit=1.0, trust=0.5)], repeats=5)["mean"] is None
+    assert trust_auroc(good, repeats=50, found=found)["mean"] == 1.0
+    assert trust_auroc(bad, repeats=50, found=found)["mean"] == 0.0
+    assert trust_auroc([record("a", hit=1.0, near=1.0, trust=0.5)], repeats=5, found=found)["mean"] is None
     assert trust_auroc([record("a", failure="flat_map", trust=math.nan)], repeats=5)["mean"] is None

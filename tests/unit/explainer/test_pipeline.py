@@ -14,7 +14,6 @@ from services.adapters import codec
 from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.core import topics
 from services.core.errors import ExplanationError, InvalidInputError, ModelFailedError, UnavailableError
-from services.core.explain.peak import Peak
 from services.core.imaging import encode_png
 from services.core.preprocessing import Preprocessing
 from services.core.types import CaseKind, ExplanationStatus, ImageRef
@@ -78,9 +77,9 @@ def test_a_flagged_case_comes_out_with_two_graded_maps_that_agree(line: Line) ->
 def test_a_grade_takes_into_account_which_method_the_map_is_of() -> None:
     values = np.arange(16, dtype=np.float16).reshape(4, 4)
     told = explanation_of("gradcam", step(values), values, seed=0)
-    evidence = evidence_of(told, 0.5, Peak(0.9, 0.3))
+    evidence = evidence_of(told, 0.5)
     assert (evidence.method, evidence.agreement) == ("gradcam", 0.5)
-    assert (evidence.contrast_rank, evidence.prominence) == (0.9, 0.3)
+    assert evidence.transplant == told.transplant
 
 
 def test_the_version_that_gave_the_verdict_is_asked(line: Line) -> None:

@@ -90,6 +90,7 @@ def test_the_map_and_its_evidence_are_those_that_the_core_computes() -> None:
 
 def test_evidence_costs_the_passes_that_are_reckoned_with() -> None:
     toy = Toy()
+    toy.good = np.full_like(IMAGE, 90)
     final(explain(toy, IMAGE, ExplanationRequest("rise", max_passes=64), toy.terms()))
     assert sum(toy.batches) == 1 + 64 + EVIDENCE_PASSES
 

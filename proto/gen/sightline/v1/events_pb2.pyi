@@ -222,7 +222,7 @@ class Case(_message.Message):
     def __init__(self, case_id: _Optional[str] = ..., kind: _Optional[_Union[CaseKind, str]] = ..., inspection: _Optional[_Union[Inspection, _Mapping]] = ..., sampling_probability: _Optional[float] = ..., image: _Optional[bytes] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., embedding_f16: _Optional[bytes] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("method", "status", "reason", "detail", "target_class", "probability", "map_height", "map_width", "map_f16", "scale_low", "scale_high", "grade", "trust", "deletion_auc", "insertion_auc", "random_auc", "stability", "coverage", "passes", "seconds", "seed")
+    __slots__ = ("method", "status", "reason", "detail", "target_class", "probability", "map_height", "map_width", "map_f16", "scale_low", "scale_high", "grade", "trust", "deletion_auc", "insertion_auc", "random_auc", "stability", "coverage", "passes", "seconds", "seed", "transplant")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -244,6 +244,7 @@ class Explanation(_message.Message):
     PASSES_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    TRANSPLANT_FIELD_NUMBER: _ClassVar[int]
     method: str
     status: ExplanationStatus
     reason: str
@@ -265,7 +266,8 @@ class Explanation(_message.Message):
     passes: int
     seconds: float
     seed: int
-    def __init__(self, method: _Optional[str] = ..., status: _Optional[_Union[ExplanationStatus, str]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., target_class: _Optional[str] = ..., probability: _Optional[float] = ..., map_height: _Optional[int] = ..., map_width: _Optional[int] = ..., map_f16: _Optional[bytes] = ..., scale_low: _Optional[float] = ..., scale_high: _Optional[float] = ..., grade: _Optional[_Union[ExplanationGrade, str]] = ..., trust: _Optional[float] = ..., deletion_auc: _Optional[float] = ..., insertion_auc: _Optional[float] = ..., random_auc: _Optional[float] = ..., stability: _Optional[float] = ..., coverage: _Optional[float] = ..., passes: _Optional[int] = ..., seconds: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    transplant: float
+    def __init__(self, method: _Optional[str] = ..., status: _Optional[_Union[ExplanationStatus, str]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., target_class: _Optional[str] = ..., probability: _Optional[float] = ..., map_height: _Optional[int] = ..., map_width: _Optional[int] = ..., map_f16: _Optional[bytes] = ..., scale_low: _Optional[float] = ..., scale_high: _Optional[float] = ..., grade: _Optional[_Union[ExplanationGrade, str]] = ..., trust: _Optional[float] = ..., deletion_auc: _Optional[float] = ..., insertion_auc: _Optional[float] = ..., random_auc: _Optional[float] = ..., stability: _Optional[float] = ..., coverage: _Optional[float] = ..., passes: _Optional[int] = ..., seconds: _Optional[float] = ..., seed: _Optional[int] = ..., transplant: _Optional[float] = ...) -> None: ...
 
 class ExplainedCase(_message.Message):
     __slots__ = ("case", "explanations", "agreement", "explained_at_ns")

@@ -75,6 +75,7 @@ export function explanation(method: string, change: Partial<Explanation> = {}): 
     deletion_auc: 0.3,
     insertion_auc: 0.8,
     random_auc: 0.5,
+    transplant: 0.4,
     stability: 0.9,
     coverage: 1,
     passes: 320,

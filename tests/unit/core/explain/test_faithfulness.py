@@ -132,3 +132,45 @@ def test_agreement_is_symmetric(seed):
     first = random.normal(size=(7, 7)).astype(np.float32)
     second = random.normal(size=(14, 14)).astype(np.float32)
     assert agreement(first, second) == agreement(second, first)
+
+
+def spotted() -> tuple[np.ndarray, np.ndarray]:
+    """A part with a fault at row 40, column 20, and a good one."""
+    good = np.full((64, 64, 3), 40, np.uint8)
+    bad = good.copy()
+    bad[38:43, 18:23] = 250
+    return bad, good
+
+
+def sees_bright(images: np.ndarray) -> np.ndarray:
+    bad = np.clip((images.max(axis=(1, 2, 3)).astype(np.float32) - 40) / 210, 0, 1)
+    return np.stack([1 - bad, bad], axis=1)
+
+
+def pointing_at(row: int, column: int) -> np.ndarray:
+    values = np.zeros((64, 64), np.float32)
+    values[row, column] = 1
+    return values
+
+
+def test_a_spot_that_takes_its_fault_into_a_good_part_raises_the_answer_and_another_does_not():
+    bad, good = spotted()
+    at = [
+        measure(bad, pointing_at(*p), 1, sees_bright, hidden=good, seed=0, batch_size=8) for p in ((40, 20), (10, 50))
+    ]
+    assert at[0].transplant == pytest.approx(1.0, abs=0.01)
+    assert at[1].transplant == pytest.approx(0.0, abs=0.01)
+    assert at[0].passes == 4 * 8 - 2 + 4
+
+
+def test_a_spot_close_by_takes_the_fault_along_with_the_larger_discs_only():
+    bad, good = spotted()
+    near = measure(bad, pointing_at(40, 26), 1, sees_bright, hidden=good, seed=0, batch_size=8)
+    assert 0.2 < near.transplant < 0.9
+
+
+def test_into_a_colour_nothing_is_put():
+    bad, _ = spotted()
+    found = measure(bad, pointing_at(40, 20), 1, sees_bright, hidden=(0, 0, 0), seed=0, batch_size=8)
+    assert np.isnan(found.transplant)
+    assert found.passes == 4 * 8 - 2

@@ -12,20 +12,20 @@ from services.core.explain.grade import PIECES, Coefficients, Evidence, estimate
 from services.core.types import Grade
 
 FIELDS = ("probability", "deletion_auc", "insertion_auc", "random_auc", "stability", "coverage", "agreement")
-STRONG = Evidence(0.98, 0.2, 0.9, 0.55, 0.95, 1.0, 0.6, contrast_rank=0.999, prominence=0.7)
-WEAK = Evidence(0.6, 0.55, 0.5, 0.52, 0.4, 0.6, 0.05, contrast_rank=0.5, prominence=0.2)
+STRONG = Evidence(0.98, 0.2, 0.9, 0.55, 0.95, 1.0, 0.6, transplant=0.6)
+WEAK = Evidence(0.6, 0.55, 0.5, 0.52, 0.4, 0.6, 0.05, transplant=0.0)
 
 BETTER_WHEN_HIGHER = (
-    "insertion_auc", "stability", "coverage", "agreement", "probability", "contrast_rank", "prominence",
+    "insertion_auc", "stability", "coverage", "agreement", "probability", "transplant",
 )  # fmt: skip
 
 shares = st.floats(0, 1)
 maybe = st.one_of(shares, st.just(math.nan))
-evidences = st.builds(Evidence, *[maybe] * len(FIELDS), contrast_rank=maybe, prominence=maybe)
+evidences = st.builds(Evidence, *[maybe] * len(FIELDS), transplant=maybe)
 
 
 def test_strong_evidence_is_graded_above_weak_evidence():
-    plain = Coefficients(-0.8, (6.0, 6.0, 2.0, 3.0, 2.0, 0.5, 1.0, 1.0), (0.0, 0.0, 0.8, 1.0, 0.1, 0.8, 1.0, 0.4))
+    plain = Coefficients(-0.8, (6.0, 6.0, 2.0, 3.0, 2.0, 0.5, 1.0), (0.0, 0.0, 0.8, 1.0, 0.1, 0.8, 0.05))
     assert grade(STRONG, plain)[0] is Grade.A
     assert grade(WEAK, plain)[0] is Grade.D
     assert grade(STRONG)[0] is Grade.A
@@ -69,6 +69,12 @@ def test_every_evidence_has_a_grade_that_its_trust_stands_for(evidence):
     assert letter is Grade.A or trust < {Grade.B: 0.75, Grade.C: 0.5, Grade.D: 0.25}[letter]
 
 
+def test_a_spot_that_makes_a_good_part_a_defect_is_graded_by_how_far_it_does() -> None:
+    others = Evidence(0.9, 0.4, 0.8, 0.6, 0.9, 1.0, 0.5)
+    grades = [grade(replace(others, transplant=rise))[0] for rise in (-0.1, 0.05, 0.2, 0.5)]
+    assert grades == [Grade.D, Grade.C, Grade.B, Grade.A]
+
+
 @given(shares)
 def test_the_probability_alone_is_no_evidence(probability):
     assert grade(Evidence()) == (Grade.D, 0.0)
@@ -85,8 +91,8 @@ def test_a_map_that_the_model_was_not_seen_to_follow_is_no_a():
 
 
 def test_what_was_not_measured_counts_as_its_reference():
-    coefficients = Coefficients(0.0, (1.0,) * len(PIECES), (0.0, 0.0, 0.8, 1.0, 0.1, 0.8, 1.0, 0.4))
-    at_reference = Evidence(0.8, 0.5, 0.5, 0.5, 0.8, 1.0, 0.1, contrast_rank=0.901, prominence=0.4)
+    coefficients = Coefficients(0.0, (1.0,) * len(PIECES), (0.0, 0.0, 0.8, 1.0, 0.1, 0.8, 0.05))
+    at_reference = Evidence(0.8, 0.5, 0.5, 0.5, 0.8, 1.0, 0.1, transplant=0.05)
     assert estimate_trust(at_reference, coefficients) == pytest.approx(0.5)
     assert estimate_trust(Evidence(stability=0.8), coefficients) == pytest.approx(0.5)
 

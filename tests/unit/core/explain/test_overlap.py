@@ -101,3 +101,13 @@ def test_a_defect_that_covers_everything_has_no_auroc():
 def test_a_mask_without_a_defect_or_of_another_type_is_refused(mask):
     with pytest.raises(InvalidInputError, match="a mask must be bool"):
         overlap.dice(np.zeros((4, 4), np.float32), mask)
+
+
+def test_a_point_beside_a_defect_is_near_it_and_no_hit():
+    mask = np.zeros((100, 60), dtype=bool)
+    mask[50, 30] = True
+    for distance, near in ((0, 1.0), (5, 1.0), (6, 0.0)):
+        values = np.zeros((100, 60), np.float32)
+        values[50, 30 + distance] = 1
+        assert overlap.near(values, mask) == near
+        assert overlap.hit(values, mask) == (distance == 0)

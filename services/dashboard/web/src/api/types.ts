@@ -137,6 +137,7 @@ export interface Explanation {
   deletion_auc: number | null;
   insertion_auc: number | null;
   random_auc: number | null;
+  transplant: number | null;
   stability: number | null;
   coverage: number | null;
   passes: number;

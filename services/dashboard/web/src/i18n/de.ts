@@ -189,7 +189,7 @@ export const de: Catalogue = {
   "grade.B": "Zuerst dort nachsehen.",
   "grade.C": "Ein Hinweis: das ganze Teil ansehen.",
   "grade.D": "Nicht nach dieser Karte gehen.",
-  "grade.trust": "Geschätzte Wahrscheinlichkeit, dass ihr heißester Punkt auf dem Fehler liegt: {percent}",
+  "grade.trust": "Geschätzte Chance, dass der Fehler an ihrer heißesten Stelle liegt: {percent}",
 
   "found.spot": "Markiert {share} des Bildes, am stärksten {spot}.",
   "found.little": "weniger als 1 %",
@@ -261,6 +261,7 @@ export const de: Catalogue = {
   "figure.deletion": "Löschen (weniger ist besser)",
   "figure.insertion": "Einsetzen (mehr ist besser)",
   "figure.random": "Beides, Karte verschoben",
+  "figure.transplant": "Stelle in ein Gutteil gesetzt",
   "figure.coverage": "Bekannter Anteil",
   "figure.scale": "Farbskala",
   "figure.scale.value": "ab {low}, voll bei {high}",

@@ -188,7 +188,7 @@ export const en = {
   "grade.B": "Look there first.",
   "grade.C": "A hint: look at the whole part.",
   "grade.D": "Do not go by this map.",
-  "grade.trust": "Estimated chance that its hottest point lies on the defect: {percent}",
+  "grade.trust": "Estimated chance that the defect lies at its hottest point: {percent}",
 
   "found.spot": "Marks {share} of the picture, most strongly at the {spot}.",
   "found.little": "less than 1%",
@@ -260,6 +260,7 @@ export const en = {
   "figure.deletion": "Deletion (lower is better)",
   "figure.insertion": "Insertion (higher is better)",
   "figure.random": "Both, map misplaced",
+  "figure.transplant": "Spot put into a good part",
   "figure.coverage": "Share that is known",
   "figure.scale": "Colour scale",
   "figure.scale.value": "from {low}, full at {high}",

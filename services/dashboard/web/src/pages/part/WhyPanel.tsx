@@ -126,6 +126,7 @@ function Figures({ explanation, atMs }: { explanation: Explanation; atMs: number
     { name: t("figure.deletion"), value: share(explanation.deletion_auc) },
     { name: t("figure.insertion"), value: share(explanation.insertion_auc) },
     { name: t("figure.random"), value: share(explanation.random_auc) },
+    { name: t("figure.transplant"), value: share(explanation.transplant) },
     { name: t("figure.coverage"), value: share(explanation.coverage) },
     {
       name: t("figure.scale"),
