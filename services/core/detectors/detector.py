@@ -1,8 +1,8 @@
 """What every detector that learns from good parts looks like from outside.
 
-A detector is fitted once, on images of good parts, and is immutable afterwards. It says of each image how far it is from
-good, and, where it can, where. No image's score depends on the images that it is asked together with: a line asks about
-one part at a time or about a batch, and must get the same answer.
+A detector is fitted once, on images of good parts, and is immutable afterwards. It says of each image how far it is
+from good, and, where it can, where. No image's score depends on the images that it is asked together with: a line asks
+about one part at a time or about a batch, and must get the same answer.
 """
 
 from __future__ import annotations
