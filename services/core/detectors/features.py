@@ -12,10 +12,11 @@ pipeline"): scaler, then PCA ("Kernel compare", step 1: 300 or 700 components), 
   images span at most N - 1 of them, and a detector that divides by a component's variance would divide by rounding;
 - **kernels** with ``gamma = 1 / (columns * variance)``, polynomial of degree 3. Exact kernel PCA up to
   :data:`KERNEL_EXACT_IMAGES` images, Nystroem's approximation of it on a drawn sample beyond. The sigmoid is no kernel
-  in Mercer's sense: components whose eigenvalue is not positive are left out. **The RBF has a blind side**: an image far
-  from all others has a kernel value of 0 with each, and so is mapped near the middle of the map, where detectors find
-  it as good as it gets (what tells it apart is its distance from the map: Hoffmann, "Kernel PCA for novelty
-  detection", Pattern Recognition 40, 2007). Take it for small differences, or beside another pipeline;
+  in Mercer's sense: components whose eigenvalue is not positive are left out.
+- of these, **RBF and cosine have a blind side**. An image far from all others has an RBF value of 0 with each, and so
+  is mapped near the middle of the map, where detectors find it as good as it gets (what tells it apart is its distance
+  from the map: Hoffmann, "Kernel PCA for novelty detection", Pattern Recognition 40, 2007); the cosine forgets how
+  far an image lies from the mean. Take them for small differences, or beside another pipeline;
 - **a common unit** at the end of PCA and kernel: all columns are divided by one number, so that their mean variance is
   1. No neighbour changes, but the detectors' defaults that are lengths (a bandwidth, say) then fit all pipelines.
 """

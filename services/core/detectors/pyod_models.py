@@ -198,7 +198,9 @@ def fit_model(kind: str, rows: Rows, seed: int, options: Options) -> Model:
         raise _explained(kind, rows, options, error) from error
     if not np.isfinite(fitted.decision_scores_).any():
         raise DetectorFitError(
-            f"{kind} must give some image of the fit a finite score, got none: are most images equal?", "no_scores"
+            f"{kind} must give some image of the fit a finite score, got none: where every image has equal ones beside "
+            "it, take each once, or another detector",
+            "no_scores",
         )
     if kind == "lscp":
         fitted.random_state = random

@@ -102,7 +102,7 @@ _BROKEN: Final = (
 
 
 def dump_state(fitted: object, kind: str) -> bytes:
-    """Write a fitted object.
+    """Write a fitted object; the same object gives the same bytes at any time.
 
     Args:
         fitted: Of the type that the kind begins with.
@@ -111,7 +111,7 @@ def dump_state(fitted: object, kind: str) -> bytes:
     Raises:
         ModelFormatError: If it could not be read back, because it consists of something that is not allowed.
     """
-    data: bytes = skops.io.dumps(fitted, compression=zipfile.ZIP_STORED)
+    data = _without_clock(skops.io.dumps(fitted, compression=zipfile.ZIP_STORED))
     _check_archive(data, kind, kind)
     return data
 
@@ -139,6 +139,30 @@ def load_state(data: bytes, kind: str, name: str) -> Any:
         if not (_kd_tree_holds(tree) if isinstance(tree, KDTree) else _decision_tree_holds(tree)):
             raise ModelFormatError(f"{name}: a search tree must point at its own nodes only, got one that does not")
     return fitted
+
+
+def _without_clock(data: bytes) -> bytes:
+    """Number objects by their order, where skops writes the time of day and addresses in memory."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as given, zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as written:
+        tree = json.loads(given.read(_TREE))
+        numbers: dict[int, int] = {}
+        names: dict[str, str] = {}
+        waiting: list[object] = [tree]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict):
+                if "__id__" in node:
+                    node["__id__"] = numbers.setdefault(node["__id__"], len(numbers) + 1)
+                if node.get("__loader__") == "NdArrayNode" and "file" in node:
+                    node["file"] = names.setdefault(node["file"], f"{len(names) + 1}.npy")
+                waiting.extend(node.values())
+            elif isinstance(node, list):
+                waiting.extend(node)
+        for name, number in names.items():
+            written.writestr(zipfile.ZipInfo(number), given.read(name))
+        written.writestr(zipfile.ZipInfo(_TREE), json.dumps(tree, indent=1))
+    return buffer.getvalue()
 
 
 def _check_archive(data: bytes, kind: str, name: str) -> None:
