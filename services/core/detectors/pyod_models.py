@@ -321,10 +321,11 @@ def _read_reference(data: bytes, name: str) -> Rows:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise ModelFormatError(f"{name}: must be a safetensors file, got {error}") from error
-    reference = arrays.get("reference")
-    if set(arrays) != {"reference"} or reference.ndim != 2 or reference.dtype != np.float64 or len(reference) < 2:
+    reference: NDArray[Any] = arrays["reference"] if set(arrays) == {"reference"} else np.empty(0)
+    if reference.ndim != 2 or reference.dtype != np.float64 or len(reference) < 2:
         raise ModelFormatError(
-            f"{name}: must hold one float64 array, reference, of at least two rows, got {set(arrays)}"
+            f"{name}: must hold one float64 array, reference, of at least two rows, got {', '.join(sorted(arrays))} "
+            f"with {reference.dtype} {reference.shape}"
         )
     if not np.isfinite(reference).all():
         raise ModelFormatError(f"{name}: reference must be finite, got NaN or infinity")

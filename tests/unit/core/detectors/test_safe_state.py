@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import skops.io
 from pyod.models.hbos import HBOS
 from pyod.models.kde import KDE
@@ -238,3 +239,20 @@ def test_features_and_a_detector_that_do_not_go_together_are_refused() -> None:
     wrong = fit_detector(PARTS, DetectorSpec("knn", features="pca9")).files()["detector.skops"]
     with pytest.raises(ModelFormatError, match="must go together"):
         load_detector(spec, SHAPE, resigned({**knn, "detector.skops": wrong}))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"other": np.zeros((4, 5))}, "must hold one float64 array, reference, of at least two rows, got other"),
+        ({"reference": np.zeros((4, 5), np.float32)}, r"got reference with float32 \(4, 5\)"),
+        ({"reference": np.zeros((1, 5))}, r"got reference with float64 \(1, 5\)"),
+        ({"reference": np.full((4, 5), np.nan)}, "reference must be finite"),
+        ({"reference": np.zeros((4, 6))}, "must go together"),
+    ],
+)
+def test_a_reference_set_that_is_none_is_refused(arrays: dict[str, np.ndarray], message: str) -> None:
+    spec = DetectorSpec("lmdd", features="pca5")
+    kept = fit_detector(PARTS, spec).files()
+    with pytest.raises(ModelFormatError, match=message):
+        load_detector(spec, SHAPE, resigned({**kept, "detector.safetensors": safetensors.numpy.save(arrays)}))
