@@ -1,4 +1,9 @@
-"""The network whose pooled embedding is a feature: built once, kept with the detector, asked a few images at a time."""
+"""The network whose pooled embedding is a feature: built once, kept with the detector, asked a few images at a time.
+
+Convolutions add up in an order that depends on how many images they are given, so an image's embedding in a batch
+differs from the one it has alone by float32's rounding: measured on a detector's score, by 3e-5 of the good parts'
+standard deviation. Which images they are makes no difference.
+"""
 
 from __future__ import annotations
 

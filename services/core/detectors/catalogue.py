@@ -23,7 +23,9 @@ def fit_detector(images: Images, spec: DetectorSpec, progress: Progress | None =
 
     Args:
         images: Prepared images, RGB, ``uint8``, shape ``(N, H, W, 3)``.
-        spec: Which detector, of which features, with which seed and options.
+        spec: Which detector, of which features, with which seed and options. Of the fifteen, the options
+            ``backbone_weights`` and ``backbone_taps`` go to the network of embeddings, see
+            :meth:`services.core.detectors.backbone.Backbone.create`.
         progress: Told the share that is done and what is being done.
 
     Returns:

@@ -272,7 +272,8 @@ def _fit_pca(rows: NDArray[np.float32], components: int, seed: int) -> PCA:
         pca.explained_variance_ = pca.explained_variance_[:kept].copy()
         pca.explained_variance_ratio_ = pca.explained_variance_ratio_[:kept].copy()
     if pca.components_.size * 8 <= _DOUBLE_BYTES:
-        # In float32 the sum over pixels depends on how many images are projected together, by about 1e-6.
+        # In float32 the sum over pixels depends on how many images are projected together: a score by up to 1e-4 of
+        # the good parts' standard deviation. Larger projections stay in float32, or they would take twice the memory.
         pca.components_, pca.mean_ = pca.components_.astype(np.float64), pca.mean_.astype(np.float64)
     return pca
 

@@ -9,6 +9,9 @@ break on few images of many features:
 - the PCA detector divides by the variance of each component, so it takes only those that have any;
 - LSCP selects among four LOFs (5, 10, 15 and 20 neighbours).
 
+INNE's score ends at 1, which it gives to every image that none of its spheres covers; of many features (a pooled
+embedding without PCA) good parts may get it as well, and then nothing scores above them.
+
 **Two of them do not score an image by itself in PyOD, and do here.**
 
 *LMDD* scores each image against the batch that it comes in, and ignores what it was fitted to. Here it is given a
