@@ -133,6 +133,21 @@ class ExplanationError(SightlineError):
         self.reason = reason
 
 
+class DetectorFitError(InvalidInputError):
+    """A detector cannot be fitted to these images.
+
+    Args:
+        message: Why, and what to change.
+        reason: Short stable token, for example ``no_cluster_separation``.
+    """
+
+    reason = "detector_fit_failed"
+
+    def __init__(self, message: str, reason: str = "detector_fit_failed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class DeadlineError(SightlineError):
     """The caller's own deadline passed before there was an answer."""
 

@@ -1,0 +1,111 @@
+"""``detector.json``: what a kept detector is, and the strict reading of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from services.core.detectors.detector import DetectorSpec, Files
+from services.core.errors import InvalidInputError, ModelFormatError
+from services.core.manifest import OptionValue, load_json, read_strictly
+
+HEADER: Final = "detector.json"
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRecord:
+    """A :class:`DetectorSpec` as plain JSON values."""
+
+    detector: str
+    features: str
+    backbone: str
+    seed: int
+    options: dict[str, OptionValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of a kept detector.
+
+    Attributes:
+        spec: What it is.
+        image_shape: ``(H, W, 3)`` of the images that it takes.
+        channels: Channels of the pixels that it compares; 0 where it compares embeddings.
+        components: Principal components that there were; 0 without PCA.
+        embedding_size: Length of what it compares.
+        sha256: Digest of each of its other files, in lower-case hex: a damaged file is found before it is read.
+        schema: Version of this layout.
+    """
+
+    spec: SpecRecord
+    image_shape: tuple[int, ...]
+    channels: int
+    components: int
+    embedding_size: int
+    sha256: dict[str, str]
+    schema: int = SCHEMA
+
+
+def spec_to_json(spec: DetectorSpec) -> dict[str, object]:
+    """Turn a specification into plain JSON values."""
+    return dataclasses.asdict(_record(spec))
+
+
+def spec_from_json(values: object) -> DetectorSpec:
+    """Read a specification from parsed JSON.
+
+    Raises:
+        ModelFormatError: If a field is unknown, missing or wrong.
+    """
+    return _spec(read_strictly(SpecRecord, values, "spec"))
+
+
+def pack(header: Header, files: Files) -> dict[str, bytes]:
+    """Put a header beside the files that it describes."""
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    values = dataclasses.asdict(dataclasses.replace(header, sha256=digests))
+    text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return {HEADER: text.encode(), **files}
+
+
+def unpack(spec: DetectorSpec, image_shape: tuple[int, int, int], files: Files) -> Header:
+    """Read the header, and check that it is of the detector that is asked for and that its files are whole.
+
+    Raises:
+        ModelFormatError: If a file is missing, unknown or damaged, or the detector is another one.
+    """
+    if HEADER not in files:
+        raise ModelFormatError(f"a detector must have {HEADER}, got {', '.join(sorted(files)) or 'no files'}")
+    values = load_json(files[HEADER], HEADER)
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        given = values.get("schema") if isinstance(values, dict) else type(values).__name__
+        raise ModelFormatError(f"{HEADER}: schema must be {SCHEMA}, got {given!r}")
+    header = read_strictly(Header, values, HEADER)
+    if _spec(header.spec) != DetectorSpec(**dataclasses.asdict(_record(spec))):
+        raise ModelFormatError(f"{HEADER}: must be of {_record(spec)}, got {header.spec}")
+    if header.image_shape != tuple(image_shape):
+        raise ModelFormatError(f"{HEADER}: image_shape must be {tuple(image_shape)}, got {header.image_shape}")
+    if set(files) - {HEADER} != set(header.sha256):
+        raise ModelFormatError(
+            f"files beside {HEADER} must be {', '.join(sorted(header.sha256))}, got {', '.join(sorted(set(files)))}"
+        )
+    for name, digest in sorted(header.sha256.items()):
+        given = hashlib.sha256(files[name]).hexdigest()
+        if given != digest:
+            raise ModelFormatError(f"{name}: must have the SHA-256 that {HEADER} states, {digest}, got {given}")
+    return header
+
+
+def _record(spec: DetectorSpec) -> SpecRecord:
+    return SpecRecord(spec.detector, spec.features, spec.backbone, spec.seed, dict(spec.options))
+
+
+def _spec(record: SpecRecord) -> DetectorSpec:
+    try:
+        return DetectorSpec(**dataclasses.asdict(record))
+    except InvalidInputError as error:
+        raise ModelFormatError(f"spec: {error}") from error
