@@ -45,11 +45,12 @@ BANK: Final = "bank.safetensors"
 
 _LEAST_IMAGES: Final = 2
 _QUERY_CELLS: Final = 4_000_000
-_HALF_MAX: Final = 60_000.0
+_LEAST_SPREAD: Final = 1e-4
 _NEIGHBOURS: Final = 5
 _SCALE_FLOOR: Final = 0.25
 _LEAST_SCALE: Final = 1e-6
-_GREEDY_CANDIDATES: Final = 5
+_DRAWN_SHARE: Final = 0.8
+_GREEDY_CANDIDATES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +59,21 @@ class PatchKnnSettings:
 
     Attributes:
         bank_share: Share of the good parts' patches that the bank keeps, in ``(0, 1]``.
-        bank_limit: Most patches that it keeps, whatever the share.
+        bank_limit: Most patches that it keeps, whatever the share; time per image grows with it.
         max_bank_bytes: Memory that the bank may take in use; a fit that would pass it fails.
-        greedy_limit: Most patches that are chosen by greedy k-centre; the others are drawn at random.
+        greedy_limit: Most patches that are chosen by greedy k-centre, out of ten times as many as the bank keeps; the
+            others are drawn at random. It bounds the time of the choice: 4 s at 4096, four times that at twice as many.
         local_scale: Whether a distance is divided by how far the bank's patch is from those of other parts.
-        top_share: Share of the map's pixels whose mean is the score; 0 takes the maximum.
+        top_share: Share of the map's pixels whose mean is the score; 0 takes the maximum, as PatchCore does.
         smoothing_px: Standard deviation of the Gaussian over the map.
     """
 
     bank_share: float = 0.1
-    bank_limit: int = 16_384
+    bank_limit: int = 4096
     max_bank_bytes: int = 256 * 1024 * 1024
-    greedy_limit: int = 0
+    greedy_limit: int = 4096
     local_scale: bool = True
-    top_share: float = 0.01
+    top_share: float = 0.02
     smoothing_px: float = DEFAULT_SMOOTHING_PX
 
     @classmethod
@@ -105,6 +107,7 @@ class PatchKnn:
         spec: What it is.
         image_shape: ``(H, W, 3)``.
         features: The frozen backbone.
+        spread: Standard deviation of each channel on good parts, the unit of the bank, ``float32``, shape ``(C,)``.
         bank: ``float32``, shape ``(M, C)``.
         scales: What distances to each patch of the bank are divided by, ``float32``, shape ``(M,)``.
     """
@@ -112,6 +115,7 @@ class PatchKnn:
     spec: DetectorSpec
     image_shape: tuple[int, int, int]
     features: PatchFeatures
+    spread: Tensor
     bank: Tensor
     scales: Tensor
     _settings: PatchKnnSettings
@@ -125,7 +129,7 @@ class PatchKnn:
     @property
     def bank_bytes(self) -> int:
         """Memory that the bank takes."""
-        return sum(one.element_size() * one.numel() for one in (self.bank, self.scales, self._squares))
+        return sum(one.element_size() * one.numel() for one in (self.spread, self.bank, self.scales, self._squares))
 
     def examine(self, images: Images) -> Examined:
         """Score images, one by one."""
@@ -135,7 +139,7 @@ class PatchKnn:
         embeddings = np.empty((len(images), self.embedding_size), np.float32)
         for row, patches in enumerate(self.features.each(images)):
             flat = patches.reshape(-1, patches.shape[-1])
-            distances = self._distances(flat).reshape(patches.shape[:2]).numpy()
+            distances = self._distances(flat / self.spread).reshape(patches.shape[:2]).numpy()
             maps[row] = spread_over_image(distances, height, width, self._settings.smoothing_px)
             embeddings[row] = flat.mean(dim=0).numpy()
         scores = np.array([hottest_mean(one, self._settings.top_share) for one in maps], dtype=np.float64)
@@ -143,7 +147,7 @@ class PatchKnn:
 
     def files(self) -> dict[str, bytes]:
         """Write description, backbone and bank; the bank in half precision, which it already has in use."""
-        tensors = {"bank": self.bank.half(), "scales": self.scales}
+        tensors = {"bank": self.bank.half(), "scales": self.scales, "spread": self.spread}
         return {
             DESCRIPTION: write_description(self.spec, self.image_shape),
             BACKBONE: save_backbone(self.features),
@@ -151,7 +155,7 @@ class PatchKnn:
         }
 
     def _distances(self, patches: Tensor) -> Tensor:
-        """How odd patches ``(P, C)`` are, shape ``(P,)``."""
+        """How odd patches ``(P, C)`` in units of the spread are, shape ``(P,)``."""
         parts = []
         for some in torch.split(patches, max(1, _QUERY_CELLS // len(self.bank))):
             found = torch.addmm(self._squares[None], some, self.bank.T, alpha=-2).argmin(dim=1)
@@ -184,12 +188,14 @@ def fit_patch_knn(images: Images, spec: DetectorSpec, progress: Progress) -> Det
     count = min(settings.bank_limit, max(_NEIGHBOURS + 1, round(settings.bank_share * patches)), patches)
     _check_memory(count, features.size, settings)
     candidates, owners = _draw_patches(images, features, count * _candidates_each(settings), spec.seed, progress)
-    progress(0.8, "choosing patches")
+    progress(_DRAWN_SHARE, "choosing patches")
+    spread = candidates.std(dim=0).clamp_min(_LEAST_SPREAD)
+    candidates /= spread
     chosen = _choose(candidates, count, settings, spec.seed)
     bank, owners = candidates[chosen].half().float(), owners[chosen]
-    scales = _scales(bank, owners) if settings.local_scale else torch.ones(len(bank))
+    scales = scales_of(bank, owners) if settings.local_scale else torch.ones(len(bank))
     progress(1.0, f"a bank of {len(bank)} patches")
-    return _assembled(spec, image_shape, features, bank, scales)
+    return _assembled(spec, image_shape, features, (spread, bank, scales))
 
 
 def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files: Files) -> Detector:
@@ -213,25 +219,29 @@ def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files:
     wanted: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
         "bank": (torch.float16, (-1, features.size)),
         "scales": (torch.float32, (-1,)),
+        "spread": (torch.float32, (features.size,)),
     }
     found = load_tensors(files, BANK, wanted)
-    bank, scales = found["bank"], found["scales"]
+    spread, bank, scales = found["spread"], found["bank"], found["scales"]
     if len(bank) != len(scales) or len(bank) > settings.bank_limit or not bool((scales > 0).all()):
         raise ModelFormatError(
             f"{BANK}: at most {settings.bank_limit} patches must have one scale above 0 each, "
             f"got {len(bank)} patches and {len(scales)} scales from {float(scales.min()):.3g}"
         )
-    return _assembled(spec, image_shape, features, bank.float(), scales)
+    if not bool((spread > 0).all()):
+        raise ModelFormatError(f"{BANK}: spread must be above 0, got {float(spread.min()):.3g}")
+    return _assembled(spec, image_shape, features, (spread, bank.float(), scales))
 
 
 def _assembled(
-    spec: DetectorSpec, image_shape: tuple[int, int, int], features: PatchFeatures, bank: Tensor, scales: Tensor
+    spec: DetectorSpec, image_shape: tuple[int, int, int], features: PatchFeatures, state: tuple[Tensor, Tensor, Tensor]
 ) -> PatchKnn:
-    return PatchKnn(spec, image_shape, features, bank, scales, PatchKnnSettings.of(spec), bank.square().sum(dim=1))
+    squares = state[1].square().sum(dim=1)
+    return PatchKnn(spec, image_shape, features, *state, PatchKnnSettings.of(spec), squares)
 
 
 def _check_memory(count: int, size: int, settings: PatchKnnSettings) -> None:
-    needed = 4 * count * (size + 2)
+    needed = 4 * (count * (size + 2) + size)
     if needed > settings.max_bank_bytes:
         raise InvalidInputError(
             f"the bank must take at most max_bank_bytes = {settings.max_bank_bytes} bytes, "
@@ -255,12 +265,11 @@ def _draw_patches(
         share = min(len(flat), (row + 1) * wanted // len(images) - row * wanted // len(images))
         found.append(flat[torch.randperm(len(flat), generator=generator)[:share]])
         owners.append(torch.full((share,), row))
-        progress(0.8 * (row + 1) / len(images), "describing patches")
+        progress(_DRAWN_SHARE * ((row + 1) / len(images)), "describing patches")
     order = torch.randperm(sum(map(len, found)), generator=generator)
     drawn = torch.cat(found)[order]
-    largest = float(drawn.abs().max())
-    if not largest < _HALF_MAX:
-        raise InvalidInputError(f"features must be finite and fit half precision, got up to {largest}")
+    if not bool(torch.isfinite(drawn).all()):
+        raise InvalidInputError("features must be finite, got NaN or infinity from the backbone")
     return drawn, torch.cat(owners)[order]
 
 
@@ -275,10 +284,16 @@ def _choose(candidates: Tensor, count: int, settings: PatchKnnSettings, seed: in
     return torch.cat([chosen, left.nonzero()[:, 0][: count - greedy]])
 
 
-def _scales(bank: Tensor, owners: Tensor) -> Tensor:
-    """Mean distance from each patch of the bank to its nearest ones, of other images where there are others.
+def scales_of(bank: Tensor, owners: Tensor) -> Tensor:
+    """Measure how far good parts' patches of a kind are from one another.
 
-    A quarter of the mean over the bank is added: where patches are all but equal, a hair's breadth is no fault.
+    Args:
+        bank: Shape ``(M, C)``.
+        owners: Which image each patch is of, shape ``(M,)``; patches of one image overlap and do not count.
+
+    Returns:
+        Shape ``(M,)``, above 0: mean distance to the nearest five of other images, plus a quarter of that mean over the
+        bank, because where patches are all but equal a hair's breadth is no fault.
     """
     squares = bank.square().sum(dim=1)
     parts = []

@@ -105,7 +105,7 @@ class UtradSettings:
     masked_share: float = 0.2
     held_out: float = 0.1
     image_limit: int = 2000
-    top_share: float = 0.01
+    top_share: float = 0.02
     smoothing_px: float = DEFAULT_SMOOTHING_PX
 
     @classmethod
@@ -252,7 +252,7 @@ def fit_utrad(images: Images, spec: DetectorSpec, progress: Progress) -> Detecto
         validation,
         settings,
         spec.seed,
-        lambda epoch, text: progress(_FEATURES_SHARE + (1 - _FEATURES_SHARE) * epoch / settings.epochs, text),
+        lambda epoch, text: progress(min(1.0, _FEATURES_SHARE + (1 - _FEATURES_SHARE) * epoch / settings.epochs), text),
     )
     error = _errors_by_channel(transformer, validation).sqrt().clamp_min(_LEAST_ERROR)
     progress(1.0, "trained")
@@ -327,8 +327,9 @@ def train_transformer(
         for rows in torch.split(torch.randperm(len(training), generator=generator), settings.batch_size):
             wanted = training[rows].float()
             loss = F.mse_loss(transformer(_spoil(wanted, settings, generator)), wanted)
-            if not math.isfinite(float(loss.detach())):
-                raise DivergedError(f"the training loss must stay finite, got {float(loss)} in epoch {epoch}")
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise DivergedError(f"the training loss must stay finite, got {value} in epoch {epoch}")
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -355,7 +356,7 @@ def _describe(images: Images, features: PatchFeatures, progress: Progress) -> tu
         flat = patches.reshape(-1, features.size).double()
         total += flat.sum(dim=0)
         squares += flat.square().sum(dim=0)
-        progress(_FEATURES_SHARE * (row + 1) / len(images), "describing patches")
+        progress(_FEATURES_SHARE * ((row + 1) / len(images)), "describing patches")
     count = len(images) * height * width
     mean = total / count
     spread = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(_LEAST_SPREAD)
