@@ -3,6 +3,25 @@
 The idea is PatchCore's (Roth et al. 2022, arXiv 2106.08265). Good parts fill a *memory bank* with the features of
 their patches; a patch of a new part is as odd as it is far from the nearest of the bank; the map is brought to the
 image's resolution, and its hottest places are the score.
+
+Paper 3 lists KNN among its detectors of whole images; here it is asked about every place. What differs from PatchCore,
+with image AUROCs on magnetic tile (EfficientNet-Lite0, 224 px, 70 % of the good groups to fit, split by group, one
+seed; another draw of the same bank moves them by .01):
+
+* *Greedy choice from few candidates.* 4000 patches chosen by k-centre tell more than 8000 at random, .741 against .708,
+  and than 4000 at random, .681 (maximum of the map, plain distances).
+* *Local scale.* A distance is divided by how far the nearest patch of the bank itself is from those of other parts.
+  Where good surfaces vary, distance means less. .764 against .741 by the maximum, .793 against .760 by the hottest 1 %.
+* *Channels in units of their spread* on good parts: .803 against .788 by the hottest 1 %.
+* *The score is the mean of the hottest 2 % of the map*, .797 against .786 by the maximum. The standard deviation of the
+  map would give .820, but would call a part good that is odd everywhere.
+
+With all of them: image AUROC .797 and .793, pixel AUROC .778 and .786, AUPRO .686 and .662 with two seeds; 30 s to fit on
+666 images, 60 ms an image on one core, a bank of 2.5 MB. What did not help: 8192 patches (.790); by the hottest 1 % and
+against .788, whitening (.777), a neighbourhood of 5 (.767) and stride 16 alone (.772).
+
+The nearest neighbour is found by one matrix product. For 784 random patches and a bank of 4096 that took 33 ms, PyOD's
+KNN 54, scikit-learn's brute force 71, its ball tree 859 and its k-d tree 1393; all of them are exact.
 """
 
 from __future__ import annotations
@@ -50,7 +69,7 @@ _NEIGHBOURS: Final = 5
 _SCALE_FLOOR: Final = 0.25
 _LEAST_SCALE: Final = 1e-6
 _DRAWN_SHARE: Final = 0.8
-_GREEDY_CANDIDATES: Final = 10
+_GREEDY_CANDIDATES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +80,8 @@ class PatchKnnSettings:
         bank_share: Share of the good parts' patches that the bank keeps, in ``(0, 1]``.
         bank_limit: Most patches that it keeps, whatever the share; time per image grows with it.
         max_bank_bytes: Memory that the bank may take in use; a fit that would pass it fails.
-        greedy_limit: Most patches that are chosen by greedy k-centre, out of ten times as many as the bank keeps; the
-            others are drawn at random. It bounds the time of the choice: 4 s at 4096, four times that at twice as many.
+        greedy_limit: Most patches that are chosen by greedy k-centre, out of five times as many as the bank keeps; the
+            others are drawn at random. It bounds the time of the choice: 2 s at 4096, four times that at twice as many.
         local_scale: Whether a distance is divided by how far the bank's patch is from those of other parts.
         top_share: Share of the map's pixels whose mean is the score; 0 takes the maximum, as PatchCore does.
         smoothing_px: Standard deviation of the Gaussian over the map.
