@@ -7,9 +7,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Small matrices gain nothing by threads, and on a busy machine lose much."""
+    """Equal sums on every machine; and small matrices gain nothing by threads, and on a busy machine lose much."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with threadpool_limits(1):
