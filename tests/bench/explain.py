@@ -189,7 +189,7 @@ def explain(method: Estimator, image: NDArray[np.uint8], predict: Predict, passe
 @lru_cache(maxsize=1)
 def good_part() -> NDArray[np.uint8]:
     """What hidden parts show."""
-    return prepare(draw_part("disc", 2).image, Preprocessing(height_px=SIDE_PX, width_px=SIDE_PX))[0]
+    return prepare(draw_part("disc", 2, defect=None).image, Preprocessing(height_px=SIDE_PX, width_px=SIDE_PX))[0]
 
 
 def own_peak(kind: str, passes: int) -> Figures:
