@@ -25,8 +25,8 @@ from services.core.calibration import false_reject_threshold, parts_needed
 from services.core.decision import decide
 from services.core.detectors.calibrated import CalibratedDetector
 from services.core.detectors.catalogue import fit_detector
-from services.core.detectors.detector import Detector, DetectorSpec, Examined
-from services.core.detectors.scale import ScoreScale, fit_scale
+from services.core.detectors.detector import Detector, DetectorSpec
+from services.core.detectors.scale import MIN_PARTS, ScoreScale, fit_scale
 from services.core.errors import ConflictError, ImageError, InvalidInputError
 from services.core.evaluation.metrics import bootstrap, rate
 from services.core.evaluation.report import evaluate
@@ -44,7 +44,7 @@ FALSE_REJECT_TARGET: Final = 0.01
 REVIEW_TARGET: Final = 0.05
 MOST_IMAGE_BYTES: Final = 4_000_000_000
 
-_SHARES: Final = {"fit": 0.7, "calibrate": 0.15, "holdout": 0.15}
+_SHARES: Final = {"fit": 0.6, "calibrate": 0.25, "holdout": 0.15}
 _REFERENCE_PARTS: Final = 200
 _BATCH: Final = 16
 _RESAMPLES: Final = 500
@@ -119,16 +119,10 @@ def fit_version(
     pixels = _prepared(sides["fit"], order.preprocessing, lambda share: progress(0.15 * share, "reading images"))
     detector = fit_detector(pixels, order.spec, lambda share, what: progress(0.15 + 0.6 * share, what))
     del pixels
-    told = {
-        name: _examined(
-            detector, chosen, order.preprocessing, lambda share, at=at: progress(at + 0.08 * share, "scoring")
-        )
-        for (name, chosen), at in zip(
-            (("calibrate", sides["calibrate"]), ("holdout", sides["holdout"]), ("bad", tuple(bad))),
-            (0.75, 0.83, 0.91),
-            strict=True,
-        )
-    }
+    told = {}
+    for number, (name, chosen) in enumerate((*list(sides.items())[1:], ("bad", tuple(bad)))):
+        told[name] = _examined(detector, chosen, order.preprocessing)
+        progress(0.75 + 0.08 * (number + 1), "scoring held-out parts")
     scale = fit_scale(_by_group(told["calibrate"]), order.false_reject_target)
     point = OperatingPoint(0.5, _review_from(told["calibrate"], scale, order.review_target), 0.5)
     manifest = _manifest(order, detector, scale, point, told, len(sides["fit"]), images)
@@ -141,8 +135,9 @@ def fit_version(
 
 def _split(good: Sequence[LabelledImage], seed: int) -> dict[str, tuple[LabelledImage, ...]]:
     groups = [one.group for one in good]
-    if len(set(groups)) < 10:
-        raise InvalidInputError(f"a detector takes at least 10 good parts (groups), got {len(set(groups))}")
+    least = math.ceil(MIN_PARTS / _SHARES["calibrate"])
+    if len(set(groups)) < least:
+        raise InvalidInputError(f"a detector takes at least {least} good parts (groups), got {len(set(groups))}")
     rows = split_by_group(groups, [GOOD] * len(good), _SHARES, seed)
     return {name: tuple(good[row] for row in chosen) for name, chosen in rows.items()}
 
@@ -173,12 +168,11 @@ def _examined(
     detector: Detector,
     images: tuple[LabelledImage, ...],
     preprocessing: Preprocessing,
-    progress: Callable[[float], None],
 ) -> _Set:
-    found: list[Examined] = []
-    for start in range(0, len(images), _BATCH):
-        found.append(detector.examine(_prepared(images[start : start + _BATCH], preprocessing, lambda _: None)))
-        progress(min(1.0, (start + _BATCH) / len(images)))
+    found = [
+        detector.examine(_prepared(images[start : start + _BATCH], preprocessing, lambda _: None))
+        for start in range(0, len(images), _BATCH)
+    ]
     if not found:
         return _Set((), np.empty(0), np.empty((0, detector.embedding_size), np.float32))
     return _Set(
@@ -260,10 +254,11 @@ def _figures(told: dict[str, _Set], scale: ScoreScale, point: OperatingPoint, se
     defective = np.repeat([False, True], [len(good.images), len(bad.images)])
     if bad.images:
         return evaluate(scores, defective, groups, point, seed, _RESAMPLES)
-    return {
-        name: bootstrap(lambda rows, of=verdict: _share(scores[rows], point, of), groups, seed, _RESAMPLES)
-        for name, verdict in (("good_pass_rate", Verdict.PASS), ("false_reject_rate", Verdict.FAIL))
-    }
+
+    def share(verdict: Verdict) -> Metric:
+        return bootstrap(lambda rows: _share(scores[rows], point, verdict), groups, seed, _RESAMPLES)
+
+    return {"good_pass_rate": share(Verdict.PASS), "false_reject_rate": share(Verdict.FAIL)}
 
 
 def _share(scores: NDArray[np.float64], point: OperatingPoint, verdict: Verdict) -> float:

@@ -1,0 +1,168 @@
+"""From a folder of good parts to a model version that is served like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.adapters.datasets import write_labelled_folder
+from services.adapters.modelfolder import (
+    CHECKSUMS,
+    listed_files,
+    read_detector,
+    read_holdout,
+    read_reference,
+    verify_version,
+)
+from services.core.decision import decide
+from services.core.detectors.calibrated import CalibratedDetector
+from services.core.detectors.detector import DetectorSpec
+from services.core.errors import ConflictError, ExplanationError, InvalidInputError, ModelFormatError
+from services.core.imaging import ImageLimits, decode, encode_png
+from services.core.manifest import ModelManifest
+from services.core.preprocessing import Preprocessing, prepare
+from services.core.simulation.line import defect_classes, draw_part
+from services.core.types import Verdict
+from services.serving.backend.choice import build_engine
+from services.serving.backend.engine import EngineRequest
+from services.serving.backend.explained_version import ExplainedVersion
+from services.trainer.detector_version import FitOrder, fit_version
+
+SIZE = Preprocessing(height_px=64, width_px=64)
+KNN = DetectorSpec("knn", "pca16")
+PATCHES = DetectorSpec("patch-knn", options={"bank_limit": 256})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "fabric"
+    kinds = defect_classes("fabric")
+    good = [draw_part("fabric", seed, defect=None) for seed in range(70)]
+    bad = [draw_part("fabric", 1_000 + seed, defect=kinds[seed % len(kinds)]) for seed in range(12)]
+    write_labelled_folder([*good, *bad], folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[KNN, PATCHES], ids=["knn", "patch-knn"])
+def version(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("version") / "1"
+    fit_version(data, FitOrder(request.param, preprocessing=SIZE, false_reject_target=0.05), folder)
+    return folder
+
+
+def test_a_fit_is_told_from_beginning_to_end_and_writes_a_whole_version(data: Path, tmp_path: Path) -> None:
+    told: list[float] = []
+    manifest = fit_version(
+        data,
+        FitOrder(KNN, alias="cloth", version=3, preprocessing=SIZE),
+        tmp_path / "v",
+        lambda share, _: told.append(share),
+    )
+    assert told[0] == 0.0
+    assert told[-1] == 1.0
+    assert told == sorted(told)
+    assert verify_version(tmp_path / "v") == manifest
+    assert (manifest.alias, manifest.version, manifest.detector) == ("cloth", 3, "knn")
+    assert manifest.architecture_options["features"] == "pca16"
+    assert manifest.classes == ("good", "anomaly")
+    assert {"auroc", "escape_rate", "false_reject_rate"} <= set(manifest.metrics)
+
+
+def test_no_part_is_on_two_sides_and_no_defect_is_fitted_or_calibrated_on(version: Path, data: Path) -> None:
+    lineage = verify_version(version).lineage
+    held_out = read_holdout(version).parts
+    assert lineage.n_train + lineage.n_calibration + sum(part.label == "good" for part in held_out) == 70
+    assert sum(part.label != "good" for part in held_out) == 12
+    reference = read_reference(version)
+    assert len(reference.files) == sum(part.label == "good" for part in held_out)
+
+
+def test_the_engine_gives_the_scores_that_the_version_was_calibrated_on(version: Path) -> None:
+    manifest, reference = verify_version(version), read_reference(version)
+    engine = build_engine("auto", EngineRequest(version))
+    images = np.concatenate(
+        [prepare(decode(reference.images[name], ImageLimits()), manifest.preprocessing) for name in reference.files]
+    )
+    answer = engine(images)
+    np.testing.assert_allclose(answer.scores, reference.scores, atol=1e-4)
+    np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(answer.probabilities[:, 1], answer.scores)
+    assert answer.embeddings.shape == (len(images), manifest.embedding_size)
+    passed = [decide(float(score), manifest.operating_point).verdict is Verdict.PASS for score in answer.scores]
+    assert np.mean(passed) > 0.5
+
+
+def test_a_detector_that_finds_places_has_a_map_of_its_own_and_none_has_a_network(version: Path) -> None:
+    explained = ExplainedVersion("auto", EngineRequest(version))
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    own = explained.own_map(image)
+    if verify_version(version).detector == "patch-knn":
+        assert own is not None
+        assert np.isfinite(own).all()
+    else:
+        assert own is None
+    with pytest.raises(ExplanationError) as raised:
+        explained.network()
+    assert raised.value.reason == "no_conv_layers"
+
+
+def test_a_line_that_has_no_defect_yet_gets_a_version_with_the_figures_of_good_parts(tmp_path: Path) -> None:
+    write_labelled_folder([draw_part("fabric", seed, defect=None) for seed in range(40)], tmp_path / "data")
+    manifest = fit_version(tmp_path / "data", FitOrder(KNN, preprocessing=SIZE), tmp_path / "v")
+    assert set(manifest.metrics) == {"good_pass_rate", "false_reject_rate"}
+    assert manifest.calibration.n_defective == 0
+
+
+def test_a_scale_that_had_too_few_parts_for_its_promise_says_so(version: Path) -> None:
+    assert verify_version(version).calibration.method in {"conformal", "maximum"}
+
+
+def test_too_few_good_parts_are_refused_with_their_number(tmp_path: Path) -> None:
+    write_labelled_folder([draw_part("fabric", seed, defect=None) for seed in range(6)], tmp_path / "data")
+    with pytest.raises(InvalidInputError, match=r"at least 32 good parts .*got 6"):
+        fit_version(tmp_path / "data", FitOrder(KNN, preprocessing=SIZE), tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_broken_file_is_named_and_nothing_is_half_written(tmp_path: Path) -> None:
+    good = tmp_path / "data" / "good"
+    good.mkdir(parents=True)
+    (tmp_path / "data" / "defect").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(36):
+        (good / f"{number:02d}.png").write_bytes(encode_png(rng.integers(0, 255, (64, 64, 3), np.uint8)))
+    (good / "07.png").write_bytes(b"no image")
+    with pytest.raises(InvalidInputError, match=r"07\.png"):
+        fit_version(tmp_path / "data", FitOrder(KNN, preprocessing=SIZE), tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_version_is_never_written_over(version: Path, data: Path) -> None:
+    with pytest.raises(ConflictError, match="must not exist yet"):
+        fit_version(data, FitOrder(KNN, preprocessing=SIZE), version)
+
+
+def test_tiles_and_contradicting_targets_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="got tiles"):
+        FitOrder(KNN, preprocessing=Preprocessing(mode="tiles"))
+    with pytest.raises(InvalidInputError, match=r"got 0\.2 and 0\.1"):
+        FitOrder(KNN, false_reject_target=0.2, review_target=0.1)
+
+
+def test_a_version_whose_detector_is_another_than_its_manifest_says_is_refused(version: Path) -> None:
+    files, shape = read_detector(version), (64, 64, 3)
+    with pytest.raises(ModelFormatError, match="must be of lof, got"):
+        CalibratedDetector.load("lof", shape, files)
+    with pytest.raises(ModelFormatError, match=r"must be kept with scale\.json"):
+        CalibratedDetector.load("knn", shape, {name: data for name, data in files.items() if name != "scale.json"})
+
+
+def test_a_version_has_weights_or_a_detector_and_never_both(version: Path, tmp_path: Path) -> None:
+    listed = json.loads((version / CHECKSUMS).read_text())
+    listed["files"]["weights.safetensors"] = {"bytes": 1, "sha256": "0" * 64}
+    with pytest.raises(ModelFormatError, match="either"):
+        listed_files(json.dumps(listed).encode())
+    assert ModelManifest.from_json((version / "model.json").read_bytes()).detector
