@@ -89,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", default="simulated:disc", help="parts: simulated:PRODUCT or a labelled folder")
     parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning before the maps; 0 fits the last layer")
     parser.add_argument("--model", default="efficientnet-lite0", help="a network, or the folder of a model version")
+    parser.add_argument(
+        "--size", type=int, default=SIDE_PX, help="rows and columns of the network's input for the maps"
+    )
     parser.add_argument("--parts", type=int, help="defective parts that are explained")
     parser.add_argument("--methods", nargs="+", choices=METHODS)
     parser.add_argument("--only", choices=("cost", "standing"))
@@ -105,8 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         result["cost"] = measure_cost(network(), plan)
         result["memory"] = measure_memory(quick=options.quick)
     if options.only != "cost":
-        fitted, parts = subjects(options.data, plan, options.epochs, options.model)
-        result["standing"] = {"data": Path(options.data).name, "parts": len(parts)}
+        fitted, parts = subjects(options.data, plan, options.epochs, options.model, options.size)
+        result["standing"] = {"data": Path(options.data).name, "parts": len(parts), "side_px": options.size}
         result["standing"] |= measure_standing(fitted, parts, plan)
     result["load_average"].append(os.getloadavg()[0])
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -229,11 +232,11 @@ def measure_memory(*, quick: bool) -> Figures:
 # --- standing --------------------------------------------------------------------------------------------------------
 
 
-def subjects(source: str, plan: Plan, epochs: int, model: str) -> tuple[Fitted, list[Part]]:
+def subjects(source: str, plan: Plan, epochs: int, model: str, side_px: int = SIDE_PX) -> tuple[Fitted, list[Part]]:
     """A classifier, and held-out defective parts with a mask that it calls defective."""
     parts = read_parts(source, plan.drawn if source.startswith("simulated:") else 0)
     sets = split(parts, seed=0)
-    settings = FitSettings(epochs=epochs, learning_rate=5e-4, flips=True, batch_size=16)
+    settings = FitSettings(side_px=side_px, epochs=epochs, learning_rate=5e-4, flips=True, batch_size=16)
     fitted = fit_or_load(resolve_model(model), parts, sets, settings, seed=0, cache=Path("build/bench/cache"))
     test = [parts[row] for row in sets["test"] if parts[row].mask is not None]
     test = [part for part, score in zip(test, fitted.scores(test), strict=True) if score > 0.5]
