@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.explain.grade import is_proven
 from services.core.explain.heatmap import HeatScale, colour
 from services.core.types import Explanation
 from services.dashboard.explanations import KeptExplanations
@@ -70,22 +71,13 @@ def explanation_png(explanation: Explanation) -> bytes:
     """
     height, width = explanation.map.shape
     enlarged = SIDE_PX / max(height, width)
+    return _png(_coloured(explanation, max(1, round(height * enlarged)), max(1, round(width * enlarged))))
+
+
+def _coloured(explanation: Explanation, height_px: int, width_px: int) -> NDArray[np.uint8]:
     scale = HeatScale(explanation.scale_low, explanation.scale_high)
-    return overlay_png(
-        explanation.map.astype(np.float32), scale, max(1, round(height * enlarged)), max(1, round(width * enlarged))
-    )
-
-
-def overlay_png(values: NDArray[np.float32], scale: HeatScale, height_px: int, width_px: int) -> bytes:
-    """Colour values and encode them.
-
-    Args:
-        values: Shape ``(h, w)``; NaN is undefined.
-        scale: Where colour begins and ends.
-        height_px: Of the result.
-        width_px: Of the result.
-    """
-    return _png(colour(values, scale, height_px, width_px))
+    values = explanation.map.astype(np.float32)
+    return colour(values, scale, height_px, width_px, proven=is_proven(explanation.grade))
 
 
 def _png(rgba: NDArray[np.uint8]) -> bytes:
@@ -105,7 +97,7 @@ def summary(explanation: Explanation) -> MapSummary | None:
     row, column = np.unravel_index(int(np.argmax(np.where(defined, values, -np.inf))), values.shape)
     height, width = values.shape
     # Asked of the picture itself, so that words and colours cannot disagree.
-    drawn = colour(values, HeatScale(explanation.scale_low, explanation.scale_high), height, width)[..., 3] > 0
+    drawn = _coloured(explanation, height, width)[..., 3] > 0
     return MapSummary(
         hottest_x=(int(column) + 0.5) / width,
         hottest_y=(int(row) + 0.5) / height,

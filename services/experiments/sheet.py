@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.explain.attribution import AttributionMap
+from services.core.explain.grade import is_proven
 from services.core.explain.heatmap import UNCALIBRATED, HeatScale, colour
 from services.core.explain.resizing import resize_map
 from services.core.imaging import encode_jpeg
+from services.core.types import Grade
 from services.experiments.explaining import Explained, Record
 from services.experiments.parts import Part
 
@@ -70,7 +72,10 @@ def paint(row: SheetRow, method: str, scales: Mapping[str, HeatScale]) -> NDArra
     values = row.maps.get(method)
     if values is None:
         return None
-    layer = colour(values, scales.get(method, UNCALIBRATED), *row.picture.shape[:2]).astype(np.float32)
+    height, width = row.picture.shape[:2]
+    letter = row.records[method].grade
+    proven = bool(letter) and is_proven(Grade[letter])
+    layer = colour(values, scales.get(method, UNCALIBRATED), height, width, proven=proven).astype(np.float32)
     share = layer[..., 3:] / 255
     grey = row.picture.mean(axis=2, keepdims=True)
     return np.asarray(np.rint(layer[..., :3] * share + grey * (1 - share)), dtype=np.uint8)

@@ -178,6 +178,11 @@ def grade(evidence: Evidence, coefficients: Coefficients = COEFFICIENTS) -> tupl
     return Grade.D, trust
 
 
+def is_proven(letter: Grade | None) -> bool:
+    """Tell whether a grade says that the defect more likely than not lies where the map is hottest."""
+    return letter in (Grade.A, Grade.B)
+
+
 def fit_coefficients(
     evidence: Sequence[Evidence],
     hits: Sequence[bool],

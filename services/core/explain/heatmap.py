@@ -12,7 +12,9 @@ under masks, says nothing of places) and takes
 
 A map that rises far beyond ``high`` is stretched upwards: full colour moves to its own peak, and colour begins at no
 less than 40 % of the peak, so that the hottest places of a strong map can still be told apart. It is never stretched
-downwards, so a calm map stays calm.
+downwards, so a calm map stays calm, with one exception: **a map that was proven** is drawn from 60 % of its peak on even
+where that lies below ``low``. Its spot makes a good part a defect (grade A or B), which no clean part's does, so there
+is something to see.
 
 **Without a calibration** nothing is known of good parts. Then only the hottest tenth is drawn, faintly (at most 40 % of
 the usual opacity), and whoever shows it should say so (:attr:`HeatScale.is_calibrated`).
@@ -41,6 +43,7 @@ _AREA_QUANTILE: Final = 0.99
 _PARTS_QUANTILE: Final = 0.95
 _HIGH_OVER_LOW: Final = 2.0
 _SHARE_OF_PEAK: Final = 0.4
+_SHARE_OF_PROVEN_PEAK: Final = 0.6
 _MOST_OPAQUE: Final = 200
 _UNCALIBRATED_OPACITY: Final = 0.4
 _FIRST_COLOUR: Final = 64
@@ -90,7 +93,9 @@ def calibrate(maps: Sequence[AttributionMap]) -> HeatScale:
     return HeatScale(low, high) if high > low else UNCALIBRATED
 
 
-def colour(values: AttributionMap, scale: HeatScale, height_px: int, width_px: int) -> NDArray[np.uint8]:
+def colour(
+    values: AttributionMap, scale: HeatScale, height_px: int, width_px: int, *, proven: bool = False
+) -> NDArray[np.uint8]:
     """Paint a map, to be laid over the image.
 
     Args:
@@ -98,12 +103,14 @@ def colour(values: AttributionMap, scale: HeatScale, height_px: int, width_px: i
         scale: From :func:`calibrate`.
         height_px: Rows of the picture.
         width_px: Columns of the picture.
+        proven: Whether its grade says that the defect lies where it is hottest, see
+            :func:`services.core.explain.grade.is_proven`.
 
     Returns:
-        RGBA, ``uint8``, shape ``(height_px, width_px, 4)``; alpha is 0 below ``scale.low`` and not premultiplied.
+        RGBA, ``uint8``, shape ``(height_px, width_px, 4)``; alpha is 0 where nothing is drawn and not premultiplied.
     """
     rise = resize_map(_above_median(values), height_px, width_px, smooth=True)
-    heat = np.nan_to_num(_heat(rise, scale), nan=0.0)
+    heat = np.nan_to_num(_heat(rise, scale, proven=proven), nan=0.0)
     opacity = 1.0 if scale.is_calibrated else _UNCALIBRATED_OPACITY
     picture = np.zeros((height_px, width_px, 4), dtype=np.uint8)
     picture[..., :3] = _ramp()[np.rint(heat * 255).astype(np.intp)]
@@ -119,7 +126,7 @@ def _above_median(values: AttributionMap) -> AttributionMap:
     return np.asarray(np.where(np.isfinite(values), values - np.median(defined), np.nan), dtype=np.float32)
 
 
-def _heat(rise: AttributionMap, scale: HeatScale) -> NDArray[np.float32]:
+def _heat(rise: AttributionMap, scale: HeatScale, *, proven: bool) -> NDArray[np.float32]:
     """From 0 (nothing to see) to 1; NaN where the map is undefined."""
     defined = rise[np.isfinite(rise)]
     if not defined.size:
@@ -128,6 +135,8 @@ def _heat(rise: AttributionMap, scale: HeatScale) -> NDArray[np.float32]:
     if scale.is_calibrated:
         high = max(scale.high, peak)
         low = max(scale.low, _SHARE_OF_PEAK * peak)
+        if proven and low > _SHARE_OF_PROVEN_PEAK * peak:
+            high, low = peak, _SHARE_OF_PROVEN_PEAK * peak
     else:
         high, low = peak, float(np.quantile(defined, 1 - TOP_SHARE))
     if not high > low:

@@ -141,3 +141,20 @@ def test_colours_become_lighter_as_they_become_hotter_so_that_any_eye_can_order_
     # As a protanope and a deuteranope see it, red and green say the same; blue to yellow must be left.
     assert shown[0, 2] > shown[0, 1]
     assert shown[-1, 2] < shown[-1, 1]
+
+
+def test_a_proven_map_is_drawn_even_where_it_lies_below_the_scale_and_its_rest_is_not():
+    values = np.zeros((16, 16), np.float32)
+    values[4, 4], values[10, 10] = 0.5, 0.2
+    scale = HeatScale(1.0, 2.0)
+    assert not colour(values, scale, 16, 16)[..., 3].any()
+    drawn = colour(values, scale, 16, 16, proven=True)[..., 3] > 0
+    assert drawn[4, 4]
+    assert not drawn[10, 10]
+
+
+def test_a_proven_map_that_is_strong_anyway_looks_the_same():
+    values = np.zeros((16, 16), np.float32)
+    values[4:7, 4:7] = 5.0
+    scale = HeatScale(1.0, 2.0)
+    np.testing.assert_array_equal(colour(values, scale, 16, 16), colour(values, scale, 16, 16, proven=True))
