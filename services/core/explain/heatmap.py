@@ -12,9 +12,9 @@ under masks, says nothing of places) and takes
 
 A map that rises far beyond ``high`` is stretched upwards: full colour moves to its own peak, and colour begins at no
 less than 40 % of the peak, so that the hottest places of a strong map can still be told apart. It is never stretched
-downwards, so a calm map stays calm, with one exception: **a map that was proven** is drawn from 60 % of its peak on even
-where that lies below ``low``. Its spot makes a good part a defect (grade A or B), which no clean part's does, so there
-is something to see.
+downwards, so a calm map stays calm, with one exception: **a map that was proven** is drawn from 60 % of its peak on
+even where that lies below ``low``. Its spot makes a good part a defect (grade A or B), which no clean part's does, so
+there is something to see.
 
 **Without a calibration** nothing is known of good parts. Then only the hottest tenth is drawn, faintly (at most 40 % of
 the usual opacity), and whoever shows it should say so (:attr:`HeatScale.is_calibrated`).

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from services.core.types import Grade
 from services.dashboard.explanations import kept
 from services.dashboard.overlays import SIDE_PX, Overlays, explanation_png, summary
 from tests.support.explained import NO_MAP, explained_case, explanation, hot_spot
@@ -26,11 +27,22 @@ def test_an_overlay_has_the_pictures_shape_and_is_clear_away_from_the_hot_place(
 
 
 def test_a_calm_map_on_a_calibrated_scale_shows_nothing_at_all() -> None:
-    calm = explanation(map=(hot_spot(0.5, 0.5) * 0.05).astype(np.float16), scale_low=0.12, scale_high=0.5)
+    calm = explanation(
+        map=(hot_spot(0.5, 0.5) * 0.05).astype(np.float16), scale_low=0.12, scale_high=0.5, grade=Grade.C
+    )
     assert decoded(explanation_png(calm))[..., 3].max() == 0
     found = summary(calm)
     assert found is not None
     assert found.coloured_share == 0.0
+
+
+def test_a_map_that_its_grade_has_proven_shows_its_spot_on_the_same_scale() -> None:
+    proven = explanation(map=(hot_spot(0.5, 0.5) * 0.05).astype(np.float16), scale_low=0.12, scale_high=0.5)
+    assert decoded(explanation_png(proven))[..., 3].max() > 100
+    found = summary(proven)
+    assert found is not None
+    assert found.coloured_share is not None
+    assert 0 < found.coloured_share < 0.1
 
 
 def test_a_map_that_is_nowhere_defined_is_clear() -> None:
