@@ -543,7 +543,8 @@ def test_a_map_that_is_not_to_be_gone_by_is_not_shown_by_itself(line: DashboardU
 
 def test_a_calm_part_shows_no_colour_at_all(explaining_line: DashboardUnderTest, open_page: OpenPage) -> None:
     calm = failing_part(explaining_line, verdict=Verdict.REVIEW, reason=Reason.UNSURE, score=0.6)
-    explaining_line.publish_explained(calm, explanation(map=(hot_spot(0.5, 0.5) * 0.05).astype("float16")))
+    faint = (hot_spot(0.5, 0.5) * 0.05).astype("float16")
+    explaining_line.publish_explained(calm, explanation(map=faint, grade=Grade.C))
     page = open_page(f"{explaining_line.url}/parts/{calm.frame_id}")
     expect(why(page)).to_contain_text("The map is calm.")
     assert is_drawn(page)
