@@ -132,7 +132,7 @@ export interface Explanation {
   target_class: string;
   probability: number | null;
   grade: Grade | null;
-  /** Estimated chance that the hottest point lies on the defect. */
+  /** Estimated chance that the defect lies at the hottest point. */
   trust: number | null;
   deletion_auc: number | null;
   insertion_auc: number | null;
