@@ -14,7 +14,7 @@ from sightline.v1 import explainer_service_pb2, explainer_service_pb2_grpc
 from services.adapters.codec_explained import explanation_to_message
 from services.adapters.ports import ExplanationRequest
 from services.core.errors import BusyError, ExplanationError, InvalidInputError, SightlineError
-from services.core.explain.attribution import METHODS, SCORE_TARGET
+from services.core.explain.attribution import KNOWN_METHODS, SCORE_TARGET
 from services.core.explain.grade import grade
 from services.core.identity import validate_frame_id
 from services.core.manifest import validate_alias
@@ -132,8 +132,8 @@ class ExplainerServicer(explainer_service_pb2_grpc.ExplainerServiceServicer):
         if request.model_version < 1:
             raise InvalidInputError(f"model_version must be at least 1, got {request.model_version}")
         method = request.method or self._settings.policy.fail[0]
-        if method not in METHODS:
-            raise InvalidInputError(f"method must be one of {', '.join(METHODS)}, got {method[:80]!r}")
+        if method not in KNOWN_METHODS:
+            raise InvalidInputError(f"method must be one of {', '.join(KNOWN_METHODS)}, got {method[:80]!r}")
         for name, value, most in (
             ("max_passes", request.max_passes, MAX_PASSES),
             ("budget_ms", request.budget_ms, MAX_BUDGET_MS),

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from services.core.explain import defaults
-from services.core.explain.attribution import METHODS
+from services.core.explain.attribution import KNOWN_METHODS
 from services.runtime.settings import (
     GrpcSettings,
     KafkaSettings,
@@ -51,9 +51,9 @@ class PolicySettings(SettingsGroup):
     @field_validator("fail", "review", "audit")
     @classmethod
     def _check_methods(cls, methods: Methods) -> Methods:
-        unknown = [method for method in methods if method not in METHODS]
+        unknown = [method for method in methods if method not in KNOWN_METHODS]
         if unknown:
-            raise ValueError(f"a method must be one of {', '.join(METHODS)}, got {', '.join(unknown)}")
+            raise ValueError(f"a method must be one of {', '.join(KNOWN_METHODS)}, got {', '.join(unknown)}")
         if len(set(methods)) != len(methods):
             raise ValueError(f"a method must be named once, got {', '.join(methods)}")
         return methods

@@ -34,11 +34,13 @@ METHODS: Final = (
     "occlusion",
     "contrast",
     "centre",
-    "anomaly-map",
 )
 
-#: The map of a detector that finds places by itself.
+#: The map of a detector that finds places by itself; no other model has one.
 OWN_MAP: Final = "anomaly-map"
+
+#: Everything that may be asked for.
+KNOWN_METHODS: Final = (*METHODS, OWN_MAP)
 
 #: Those that look into the network instead of asking it.
 NETWORK_METHODS: Final = frozenset({"gradcam", "hirescam"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.core.errors import ExplanationError, InvalidInputError
-from services.core.explain.attribution import METHODS, NETWORK_METHODS, OWN_MAP, AttributionMap, Explainer
+from services.core.explain.attribution import KNOWN_METHODS, NETWORK_METHODS, OWN_MAP, AttributionMap, Explainer
 from services.core.explain.centre import Centre
 from services.core.explain.content import Content, OverContent
 from services.core.explain.contrast import Contrast
@@ -78,7 +78,7 @@ def _asking(method: str, fill: tuple[int, int, int], backdrop: NDArray[np.uint8]
         from services.core.explain.lime import Lime  # noqa: PLC0415 - loads torch and captum
 
         return Lime(fill=fill)
-    raise InvalidInputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    raise InvalidInputError(f"method must be one of {', '.join(KNOWN_METHODS)}, got {method!r}")
 
 
 def _class_activation(method: str, classifier: Classifier | None, layer: str | None) -> Explainer:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from services.adapters.explainerclient import ExplainCall
 from services.core.errors import InvalidInputError, NotFoundError, SightlineError
-from services.core.explain.attribution import METHODS
+from services.core.explain.attribution import KNOWN_METHODS
 from services.core.identity import validate_frame_id
 from services.core.types import Inspection
 from services.dashboard.context import Context
@@ -70,8 +70,8 @@ def explanation_routes(context: Context) -> APIRouter:
         # The one address that makes work: a foreign page that is open in somebody's browser must not be able to.
         if sec_fetch_site == "cross-site":
             return JsonBody(error_json("foreign_page", "maps are made for this page only"), 403)
-        if method not in METHODS:
-            raise InvalidInputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        if method not in KNOWN_METHODS:
+            raise InvalidInputError(f"method must be one of {', '.join(KNOWN_METHODS)}, got {method!r}")
         inspection = _known(context, frame_id)
         if inspection is None:
             return JsonBody(unknown_frame(), 404)

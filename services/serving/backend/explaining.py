@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.core.errors import ExplanationError, SightlineError
-from services.core.explain.attribution import METHODS, NETWORK_METHODS, Attribution, Budget, target_values
+from services.core.explain.attribution import KNOWN_METHODS, NETWORK_METHODS, Attribution, Budget, target_values
 from services.core.explain.content import Content
 from services.core.explain.faithfulness import DEFAULT_STEPS, TRANSPLANT_RADII, Faithfulness, measure
 from services.core.explain.registry import build_explainer
@@ -147,8 +147,10 @@ def explain(
         ExplanationError: If there is no such method, or it cannot explain this.
         InvalidInputError: If the target is none of the model's classes, or a bound is out of range.
     """
-    if request.method not in METHODS:
-        raise ExplanationError(f"method must be one of {', '.join(METHODS)}, got {request.method!r}", "unknown_method")
+    if request.method not in KNOWN_METHODS:
+        raise ExplanationError(
+            f"method must be one of {', '.join(KNOWN_METHODS)}, got {request.method!r}", "unknown_method"
+        )
     if terms.given_up():
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     image = np.ascontiguousarray(image)
