@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from services.core.preprocessing import Preprocessing
 from services.core.types import CaseKind
 from services.explainer.policy import Level, Plan, Policy, seed_of
 from services.explainer.settings import BudgetSettings, ExplainerSettings, PolicySettings
+from services.explainer.versions import Version
 from tests.support.explainer_line import make_case, picture
 
 IMAGE = picture()
@@ -57,6 +59,32 @@ def test_the_fast_method_is_asked_first_and_the_slow_one_has_the_time_that_is_le
     assert told.request("frame", "hirescam", plan, 0.0).budget_ms == 4000
     assert told.request("frame", plan.methods[0], plan, 1.5).budget_ms == 2500
     assert told.request("frame", plan.methods[0], plan, 99.0).budget_ms == 250, "never nothing, which is no limit"
+
+
+def version_of(detector: str) -> Version:
+    return Version("default", 1, Preprocessing(), ("good", "anomaly"), detector)
+
+
+def test_a_detector_shows_its_own_map_first_and_is_not_asked_what_only_a_network_can_tell() -> None:
+    told = policy()
+    plan = told.plan(make_case(0, IMAGE), 0)
+    assert told.suited(plan, version_of("patch-knn")).methods == ("anomaly-map", "invrise-soft")
+    assert told.suited(plan, version_of("lof")).methods == ("invrise-soft",)
+    assert told.suited(plan, version_of("")) == plan
+    assert told.order(told.suited(plan, version_of("utrad")))[0] == "anomaly-map"
+
+
+def test_while_cases_pile_up_a_detector_without_a_map_gets_one_of_few_passes() -> None:
+    told = policy(fast_above_cases=10)
+    plan = told.plan(make_case(0, IMAGE), 11)
+    assert told.suited(plan, version_of("utrad")).methods == ("anomaly-map",)
+    assert told.suited(plan, version_of("lof")) == Plan(Level.FAST, ("invrise-soft",), 64)
+
+
+def test_a_case_that_gets_no_map_gets_none_of_a_detector_either() -> None:
+    told = policy(audit=())
+    plan = told.plan(make_case(0, IMAGE, kind=CaseKind.AUDIT), 0)
+    assert told.suited(plan, version_of("patch-knn")).methods == ()
 
 
 def test_evidence_is_not_paid_for_while_cases_pile_up() -> None:

@@ -164,6 +164,7 @@ def test_versions_are_read_once() -> None:
     class Manifest:
         alias, version, classes = "default", 3, ("good", "bad")
         preprocessing = None
+        detector = ""
 
     def read(alias: str, number: int) -> Manifest:
         asked.append((alias, number))

@@ -54,6 +54,9 @@ class Toy:
     def backdrop(self, image: np.ndarray) -> np.ndarray | None:
         return self.good
 
+    def own_map(self, image: np.ndarray) -> np.ndarray | None:
+        return None
+
     def network(self) -> object:
         raise AssertionError("only methods that look into the network ask for it")
 
@@ -212,6 +215,21 @@ def test_hidden_parts_and_the_evidence_show_the_good_part_that_the_model_finds()
     np.testing.assert_array_equal(step.map, expected.values)
     evidence = measure(IMAGE, expected.values, -1, toy.probabilities, hidden=toy.good, seed=5, batch_size=8)
     assert (step.deletion_auc, step.insertion_auc) == (evidence.deletion_auc, evidence.insertion_auc)
+
+
+def test_a_model_that_finds_places_shows_its_own_map() -> None:
+    toy = Toy()
+    own = np.arange(16, dtype=np.float32).reshape(4, 4)
+    toy.own_map = lambda image: own  # type: ignore[method-assign]
+    step = final(explain(toy, IMAGE, ExplanationRequest("anomaly-map", evidence=False), toy.terms()))
+    np.testing.assert_array_equal(step.map, own)
+    assert step.passes == 1
+
+
+def test_a_model_that_finds_none_says_so() -> None:
+    with pytest.raises(ExplanationError, match="finds places") as raised:
+        list(explain(Toy(), IMAGE, ExplanationRequest("anomaly-map"), Toy().terms()))
+    assert raised.value.reason == "no_own_map"
 
 
 def test_what_was_published_with_a_colour_is_asked_with_a_colour() -> None:

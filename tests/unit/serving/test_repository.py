@@ -159,7 +159,7 @@ def test_the_explaining_configuration_is_decoupled_without_batching_on_the_same_
     assert config.model_transaction_policy.decoupled
     assert not config.HasField("dynamic_batching")
     assert list(config.input[0].dims) == [192, 320, 3]
-    assert {output.name: list(output.dims) for output in config.output} == {"MAP": [-1, -1], "FIGURES": [8]}
+    assert {output.name: list(output.dims) for output in config.output} == {"MAP": [-1, -1], "FIGURES": [9]}
     assert (config.instance_group[0].count, list(config.instance_group[0].gpus)) == (1, [1])
     assert {name: value.string_value for name, value in config.parameters.items()} == {
         "version_folder": "/data/weld/3",

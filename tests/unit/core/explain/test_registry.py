@@ -55,7 +55,7 @@ def test_a_layer_can_be_chosen():
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidInputError, match=r"one of rise, .*centre, got 'saliency'"):
+    with pytest.raises(InvalidInputError, match=r"one of rise, .*anomaly-map, got 'saliency'"):
         build_explainer("saliency", fill=FILL)
 
 
