@@ -292,7 +292,8 @@ class ExplanationRequest:
         budget_ms: Most milliseconds; 0 sets no limit.
         min_stability: Stop as soon as the map is this stable; 0 spends all passes.
         steps: Whether maps on the way are sent too.
-        evidence: Whether further passes are spent on how well the map explains (deletion, insertion).
+        evidence: Whether further passes are spent on how well the map explains (deletion, insertion, transplant).
+        spot: Whether at least the few passes of the transplant are spent, which a grade is made from.
         content_height_px: Rows of the picture in the middle of the input, whose rest is its mirror image; 0 for all.
         content_width_px: Columns of the picture, likewise.
     """
@@ -305,6 +306,7 @@ class ExplanationRequest:
     min_stability: float = 0.0
     steps: bool = False
     evidence: bool = True
+    spot: bool = False
     content_height_px: int = 0
     content_width_px: int = 0
 

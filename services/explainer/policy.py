@@ -109,6 +109,7 @@ class Policy:
             budget_ms=round(budget_s * 1e3),
             min_stability=self._budget.min_stability,
             evidence=plan.level is Level.FULL and self._budget.evidence,
+            spot=self._budget.evidence,
         )
 
     def _passes(self, waiting_cases: int) -> int:

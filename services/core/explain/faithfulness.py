@@ -108,7 +108,7 @@ def measure(
         yield image
         yield shown
         for disc in discs:
-            yield np.rint(image * disc + shown * (1 - disc)).astype(np.uint8)
+            yield _put_into(shown, image, disc)
         for order in (ranks, misplaced):
             for share in shares:
                 gone = (order < share)[..., None]
@@ -135,6 +135,39 @@ def measure(
     )
 
 
+def transplant(
+    image: NDArray[np.uint8],
+    values: AttributionMap,
+    target: int,
+    predict: Predict,
+    *,
+    good: NDArray[np.uint8],
+    temper: float = 1.0,
+) -> Faithfulness:
+    """Measure the transplant alone, where there is no time for the curves.
+
+    Args:
+        image: Prepared, ``uint8``, shape ``(H, W, 3)``.
+        values: The map, of any resolution, over the whole image.
+        target: As in :class:`services.core.explain.attribution.Explainer`.
+        predict: The model.
+        good: A good part, of the image's shape.
+        temper: As in :func:`measure`.
+
+    Returns:
+        The figures, of which only ``transplant`` is measured, after one pass for the good part and one for each disc.
+
+    Raises:
+        ExplanationError: If no pixel of the map is defined, or the model answers NaN.
+    """
+    if not np.isfinite(values).any():
+        raise ExplanationError("a map must have defined pixels, got none", "flat_map")
+    shown = hidden_pixels(good, image.shape)
+    mixed = [_put_into(shown, image, disc) for disc in _discs(values, image.shape[:2])]
+    answers = tempered_values(predict(np.stack([shown, *mixed])), target, temper).astype(np.float64)
+    return Faithfulness(math.nan, math.nan, math.nan, len(answers), float(answers[1:].mean() - answers[0]))
+
+
 def agreement(first: AttributionMap, second: AttributionMap) -> float:
     """Say how far two maps point to the same place.
 
@@ -159,6 +192,10 @@ def _discs(values: AttributionMap, size: tuple[int, int]) -> list[NDArray[np.flo
     side = max(size)
     fade = max(1.0, _FADE_SHARE * side)
     return [np.clip(0.5 + (share * side - distance) / fade, 0, 1)[..., np.newaxis] for share in TRANSPLANT_RADII]
+
+
+def _put_into(good: NDArray[np.uint8], image: NDArray[np.uint8], disc: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(image * disc + good * (1 - disc)), dtype=np.uint8)
 
 
 def _ranks(values: AttributionMap, random: np.random.Generator) -> NDArray[np.float64]:

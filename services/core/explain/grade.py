@@ -32,8 +32,8 @@ next. So they have no weight, but for coverage. docs/experiments.md tells how to
 
 A piece that was not measured (NaN) counts as :attr:`Coefficients.reference` says, a value that speaks neither for the
 map nor much against it; with no evidence but the probability there is nothing to estimate, so trust is 0 and the grade
-D. And a map must show that the model follows it: without a measured deletion or insertion, or where neither beats the
-misplaced map, the grade is at best B.
+D. And a map must show that the model follows it: where neither deletion nor insertion beats the misplaced map, or
+where nothing of the three was measured, the grade is at best B.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def grade(evidence: Evidence, coefficients: Coefficients = COEFFICIENTS) -> tupl
     """
     trust = estimate_trust(evidence, coefficients)
     deletion, insertion = evidence.pieces()[:2]
-    if not (deletion > 0 or insertion > 0):
+    unmeasured = math.isnan(deletion) and math.isnan(insertion)
+    if math.isnan(evidence.transplant) if unmeasured else not (deletion > 0 or insertion > 0):
         trust = min(trust, _BEST_UNPROVEN)
     for least, letter in _LEAST_TRUST:
         if trust >= least:

@@ -17,7 +17,7 @@ from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.core.errors import ExplanationError, SightlineError
 from services.core.explain.attribution import KNOWN_METHODS, NETWORK_METHODS, Attribution, Budget, target_values
 from services.core.explain.content import Content
-from services.core.explain.faithfulness import DEFAULT_STEPS, TRANSPLANT_RADII, Faithfulness, measure
+from services.core.explain.faithfulness import DEFAULT_STEPS, TRANSPLANT_RADII, Faithfulness, measure, transplant
 from services.core.explain.registry import build_explainer
 from services.core.explain.temper import temper_for
 
@@ -197,6 +197,17 @@ def explain(
     if terms.given_up():
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     hidden = model.fill if backdrop is None else backdrop
+    if request.spot and not request.evidence and backdrop is not None:
+        told = transplant(
+            content.crop(image),
+            content.crop_map(last.values),
+            request.target,
+            content.predict(model.probabilities),
+            good=content.crop(backdrop),
+            temper=temper,
+        )
+        yield _step(last, probability, told, meter.seconds, final=True, partial=partial or last.partial)
+        return
     evidence = (
         _evidence(hidden, image, content, last, request, terms, meter, temper) if request.evidence else _UNMEASURED
     )

@@ -91,7 +91,9 @@ def test_evidence_is_not_paid_for_while_cases_pile_up() -> None:
     told = policy()
     case = make_case(0, IMAGE)
     assert told.request("frame", "hirescam", told.plan(case, 0), 0).evidence
-    assert not told.request("frame", "hirescam", told.plan(case, 1_000), 0).evidence
+    late = told.request("frame", "hirescam", told.plan(case, 1_000), 0)
+    assert not late.evidence
+    assert late.spot, "a grade needs it, and it costs five passes"
 
 
 @pytest.mark.parametrize(("waiting", "passes"), [(0, 400), (5, 200), (9, 64), (10, 64), (1_000, 64)])

@@ -98,6 +98,24 @@ def test_evidence_costs_the_passes_that_are_reckoned_with() -> None:
     assert sum(toy.batches) == 1 + 64 + EVIDENCE_PASSES
 
 
+def test_the_transplant_alone_costs_five_passes_and_gives_a_grade_something_to_go_by() -> None:
+    toy = Toy()
+    toy.good = np.full_like(IMAGE, 90)
+    request = ExplanationRequest("rise", max_passes=64, evidence=False, spot=True)
+    step = final(explain(toy, IMAGE, request, toy.terms()))
+    assert sum(toy.batches) == 1 + 64 + 5
+    assert math.isnan(step.deletion_auc)
+    full = final(explain(toy, IMAGE, replace(request, evidence=True), toy.terms()))
+    assert step.transplant == pytest.approx(full.transplant)
+
+
+def test_without_a_good_part_there_is_nothing_to_put_the_spot_into() -> None:
+    toy = Toy()
+    step = final(explain(toy, IMAGE, ExplanationRequest("rise", max_passes=64, evidence=False, spot=True), toy.terms()))
+    assert sum(toy.batches) == 1 + 64
+    assert math.isnan(step.transplant)
+
+
 def test_without_evidence_only_the_map_is_paid_for() -> None:
     toy = Toy()
     step = final(explain(toy, IMAGE, ExplanationRequest("rise", max_passes=64, evidence=False), toy.terms()))

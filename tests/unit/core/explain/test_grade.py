@@ -83,9 +83,11 @@ def test_the_probability_alone_is_no_evidence(probability):
 
 def test_a_map_that_the_model_was_not_seen_to_follow_is_no_a():
     certain = Coefficients(10.0, (1.0,) * len(PIECES), (0.0,) * len(PIECES))
-    unmeasured = replace(STRONG, deletion_auc=math.nan, insertion_auc=math.nan, random_auc=math.nan)
+    spot_alone = replace(STRONG, deletion_auc=math.nan, insertion_auc=math.nan, random_auc=math.nan)
+    unmeasured = replace(spot_alone, transplant=math.nan)
     refuted = replace(STRONG, deletion_auc=0.6, insertion_auc=0.5, random_auc=0.55)
     assert grade(STRONG, certain)[0] is Grade.A
+    assert grade(spot_alone, certain)[0] is Grade.A
     assert grade(unmeasured, certain)[0] is Grade.B
     assert grade(refuted, certain)[0] is Grade.B
 
