@@ -113,8 +113,8 @@ class Policy:
         )
 
     def _passes(self, waiting_cases: int) -> int:
-        """Fewer passes with every case that waits, so that a burst makes maps coarser before it makes them go."""
-        left = max(0.0, 1.0 - waiting_cases / self._policy.fast_above_cases)
+        """Fewer passes with every other case that waits: a burst makes maps coarser before it makes them go."""
+        left = max(0.0, 1.0 - max(0, waiting_cases - 1) / self._policy.fast_above_cases)
         least = min(self._policy.fast_passes, self._budget.max_passes)
         return max(least, round(left * self._budget.max_passes))
 
