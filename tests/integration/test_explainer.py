@@ -220,7 +220,7 @@ def test_while_triton_is_away_cases_are_kept_and_explained_when_it_is_back(plant
     wait_until(lambda: not plant.explainer.ready(), what="the explainer not ready")
     plant.servers.triton.start()
     for case in cases:
-        assert [each.reason for each in plant.explained(case, 240).explanations] == ["", ""]
+        assert [each.reason for each in plant.explained(case, 240).explanations] == ["", "", ""]
     assert len({each.case.case_id for each in plant.seen}) == len(plant.seen), "each came once"
 
 
