@@ -59,6 +59,9 @@ def aupro(maps: Sequence[Map], masks: Sequence[Mask], limit: float = FALSE_LIMIT
     wanted = np.linspace(0.0, limit, _STEPS + 1)
     # A place is hot above the threshold; the highest sound value leaves none of the sound pixels hot.
     thresholds = sound[len(sound) - 1 - np.minimum((wanted * len(sound)).astype(int), len(sound) - 1)]
+    below = int(np.searchsorted(sound, thresholds[-1]))
+    # The first step beyond the limit, which the curve's last piece leads to.
+    thresholds = np.append(thresholds, sound[below - 1] if below else -np.inf)
     false = 1 - np.searchsorted(sound, thresholds, side="right") / len(sound)
     found = [1 - np.searchsorted(region, thresholds, side="right") / len(region) for region in regions]
     overlap = np.mean(found, axis=0)
