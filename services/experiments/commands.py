@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from services.core.detectors.detector import DETECTORS
 from services.core.errors import InvalidInputError
 from services.core.explain.attribution import METHODS, Budget
 
@@ -127,7 +126,7 @@ def detectors(
         str, typer.Option(help="Labelled folder, or simulated:PRODUCT (disc, fabric, zipper, weld, thermal, mirror).")
     ],
     chosen: Annotated[
-        str, typer.Option("--detectors", help=f"Comma-separated, or all: {', '.join(DETECTORS)}.")
+        str, typer.Option("--detectors", help="all, or comma-separated: lof, iforest, patch-knn, ...")
     ] = "all",
     features: Annotated[
         str, typer.Option(help="Comma-separated, for all but patch-knn and utrad: raw, pca300, embedding-pca100, ...")
@@ -146,17 +145,18 @@ def detectors(
     All detectors of a seed have one split; no group of parts is on two sides of it. A run that finds its own figures
     goes on with them.
     """
-    names = DETECTORS if chosen.strip() == "all" else _split(chosen)
-    unknown = [name for name in names if name not in DETECTORS]
-    if unknown or not names:
-        raise InvalidInputError(f"--detectors must be all, or of {', '.join(DETECTORS)}, got {chosen!r}")
-    # Imports torch and scikit-learn.
+    # These import OpenCV, torch and scikit-learn.
+    from services.core.detectors.detector import DETECTORS
     from services.experiments.detecting import DetectorSettings, describe_conditions, run_comparison
     from services.experiments.detector_report import render_detectors
     from services.experiments.detector_sample import prepare_sample
     from services.experiments.detector_table import Results, write_text
     from services.experiments.parts import read_parts
 
+    names = DETECTORS if chosen.strip() == "all" else _split(chosen)
+    unknown = [name for name in names if name not in DETECTORS]
+    if unknown or not names:
+        raise InvalidInputError(f"--detectors must be all, or of {', '.join(DETECTORS)}, got {chosen!r}")
     settings = DetectorSettings(names, _split(features), seeds)
     if not settings.table():
         raise InvalidInputError(f"--features must name at least one pipeline, got {features!r}")

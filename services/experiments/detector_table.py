@@ -27,8 +27,6 @@ FIGURES: Final = (
 )
 """Names of a row's figures."""
 
-_DIGITS: Final = 6
-
 
 def figure(values: Sequence[float]) -> Figure:
     """Sum up what the seeds gave: the mean, and the lowest and highest of them.
@@ -60,7 +58,8 @@ def trace(outcome: Outcome) -> dict[str, Any]:
         "seeds": [
             {
                 "parts": one.rows.tolist(),
-                "scores": [round(score, _DIGITS) for score in one.scores.tolist()],
+                # Every digit: rounded, a score just below the threshold would reach it.
+                "scores": one.scores.tolist(),
                 "defective": one.defective.astype(int).tolist(),
             }
             for one in outcome.measured

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -81,6 +82,16 @@ def test_a_run_goes_on_with_what_the_file_holds_and_tries_failures_again(tmp_pat
     assert second.done == {("lof", "raw"), ("cblof", "raw")}
     assert [one["detector"] for one in json.loads(path.read_text())["rows"]] == ["lof", "cblof"]
     assert set(second.traces) == {"lof raw", "cblof raw"}
+
+
+def test_a_score_just_below_the_threshold_is_kept_below_it(tmp_path) -> None:
+    path, below = tmp_path / "out.json", math.nextafter(0.5, 0)
+    one = measured(0.6)
+    close = Measured(one.rows, np.full(4, below), one.defective, one.figures)
+
+    Results(CONDITIONS, path).add(Outcome("inne", "raw", 1, (close,)))
+
+    assert Results(CONDITIONS, path).traces["inne raw"]["seeds"][0]["scores"] == [below] * 4
 
 
 def test_figures_of_other_conditions_are_never_overwritten(tmp_path) -> None:
