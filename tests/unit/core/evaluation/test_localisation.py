@@ -5,6 +5,7 @@ import pytest
 
 from services.core.errors import InvalidInputError
 from services.core.evaluation.localisation import aupro, pooled_pixel_auroc
+from services.core.evaluation.metrics import auroc
 
 
 def image(values: list[float], defect: list[int]):
@@ -17,6 +18,14 @@ def test_pixels_of_a_good_image_count_against_a_map_that_glows_on_it() -> None:
 
     assert pooled_pixel_auroc([bad_map], [bad_mask]) == 1
     assert pooled_pixel_auroc([bad_map, good_map], [bad_mask, good_mask]) == pytest.approx(5 / 7)
+
+
+def test_the_pooled_figure_is_the_auroc_of_all_pixels_ties_included() -> None:
+    rng = np.random.default_rng(1)
+    maps = list(rng.integers(0, 9, (3, 6, 7)).astype(np.float32))
+    masks = list(rng.random((3, 6, 7)) < 0.3)
+
+    assert pooled_pixel_auroc(maps, masks) == pytest.approx(auroc(np.ravel(maps), np.ravel(masks)))
 
 
 def test_a_small_defect_weighs_as_much_as_a_large_one_in_the_overlap() -> None:
