@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from services.experiments.study import Progress as Report
     from services.experiments.study import Study, StudySettings
 
-experiment_app = typer.Typer(help="Measure explanations on labelled data, with intervals.", no_args_is_help=True)
+experiment_app = typer.Typer(help="Measure explanations and detectors on labelled data.", no_args_is_help=True)
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -35,7 +35,7 @@ BASELINES: Final = ("contrast", "centre")
 
 @experiment_app.callback()
 def experiment() -> None:
-    """Measure explanations on labelled data, with intervals."""
+    """Measure explanations and detectors on labelled data."""
 
 
 @experiment_app.command()
@@ -120,6 +120,59 @@ def explain(
             _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
 
 
+@experiment_app.command()
+def detectors(
+    data: Annotated[
+        str, typer.Option(help="Labelled folder, or simulated:PRODUCT (disc, fabric, zipper, weld, thermal, mirror).")
+    ],
+    chosen: Annotated[
+        str, typer.Option("--detectors", help="all, or comma-separated: lof, iforest, patch-knn, ...")
+    ] = "all",
+    features: Annotated[
+        str, typer.Option(help="Comma-separated, for all but patch-knn and utrad: raw, pca300, embedding-pca100, ...")
+    ] = "embedding-pca100",
+    seeds: Annotated[int, typer.Option(min=1, help="Splits and fits.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where the figures are written, and resumed from.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the page with the curves is written.")] = None,
+    size: Annotated[int, typer.Option(min=16, help="Rows and columns of the prepared pictures, pixels.")] = 224,
+    parts: Annotated[int, typer.Option(min=0, help="Most parts read or drawn; 0: the folder, or 600 drawn ones.")] = 0,
+    sheet: Annotated[int, typer.Option(min=0, help="Worst misses of each detector on the page.")] = 4,
+) -> None:
+    """Fit detectors on good parts, and compare them on held-out good and defective ones.
+
+    All detectors of a seed have one split; no group of parts is on two sides of it. A run that finds its own figures
+    goes on with them.
+    """
+    # These import OpenCV, torch and scikit-learn.
+    from services.core.detectors.detector import DETECTORS
+    from services.experiments.detecting import DetectorSettings, describe_conditions, run_comparison
+    from services.experiments.detector_report import render_detectors
+    from services.experiments.detector_sample import prepare_sample
+    from services.experiments.detector_table import Results, write_text
+    from services.experiments.parts import read_parts
+
+    names = DETECTORS if chosen.strip() == "all" else _split(chosen)
+    unknown = [name for name in names if name not in DETECTORS]
+    if unknown or not names:
+        raise InvalidInputError(f"--detectors must be all, or of {', '.join(DETECTORS)}, got {chosen!r}")
+    settings = DetectorSettings(names, _split(features), seeds)
+    if not settings.table():
+        raise InvalidInputError(f"--features must name at least one pipeline, got {features!r}")
+    with _shown_progress() as progress:
+        found = read_parts(data, parts, lambda share: progress("reading parts", share, ""))
+        sample = prepare_sample(found, size)
+        results = Results(describe_conditions(sample, settings, data), json_file)
+        run_comparison(sample, settings, results.add, results.done, progress)
+    if report is not None:
+        write_text(report, render_detectors(results.document, results.traces, found, sheet))
+    _show_detectors(results.rows)
+    for path in (json_file, report):
+        if path is not None:
+            _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
 def _choose(model: str, methods: str, preset: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if preset and preset not in PRESETS:
         raise InvalidInputError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
@@ -175,6 +228,25 @@ def _show(document: dict[str, Any]) -> None:
         figures = ["-" if mean is None else f"{mean:.{digits}f}" for mean, digits in means]
         table.add_row(row["model"], row["method"], str(row["n"]), f"{row['model_accuracy']:.3f}", *figures)
     _OUT.print(table)
+
+
+def _show_detectors(rows: Sequence[dict[str, Any]]) -> None:
+    """Means alone, and what became of detectors that failed."""
+    from services.experiments.detector_report import DETECTOR_COLUMNS
+
+    table = Table("detector", "features", box=None)
+    for _, title, _, _ in DETECTOR_COLUMNS:
+        table.add_column(title, justify="right")
+    for row in rows:
+        if "error" in row:
+            continue
+        means = [(row[name]["mean"], digits) for name, _, digits, _ in DETECTOR_COLUMNS]
+        figures = ["-" if mean is None else f"{mean:.{digits}f}" for mean, digits in means]
+        table.add_row(row["detector"], row["features"], *figures)
+    _OUT.print(table)
+    for row in rows:
+        if "error" in row:
+            _OUT.print(f"{row['detector']} ({row['features']}): {row['error']}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -74,6 +74,41 @@ def mcc(flagged: Truth, defective: Truth) -> float:
     return (tp * tn - fp * fn) / denominator if denominator else 0.0
 
 
+def f1(flagged: Truth, defective: Truth) -> float:
+    """Harmonic mean of precision and recall.
+
+    Args:
+        flagged: True where the model says defective, shape ``(N,)``.
+        defective: True where the part is defective.
+
+    Returns:
+        In 0..1; 0 where nothing is flagged or nothing is defective.
+    """
+    tp, fp, _, fn = confusion(flagged, defective)
+    return 2 * tp / (2 * tp + fp + fn) if tp else 0.0
+
+
+def best_f1(scores: Scores, defective: Truth) -> float:
+    """F1 at the threshold that makes it highest, chosen on these very parts: a ceiling, not a promise.
+
+    Args:
+        scores: Anomaly scores, shape ``(N,)``; higher is worse.
+        defective: True where the part is defective, shape ``(N,)``.
+
+    Returns:
+        In 0..1; 0 where nothing is defective.
+    """
+    _check(scores, defective)
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    found = np.cumsum(defective[order])
+    # Equal scores are flagged together.
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(scores) else np.empty(0, np.intp)
+    if not len(ends) or not found[-1]:
+        return 0.0
+    return float(np.max(2 * found[ends] / (ends + 1 + found[-1])))
+
+
 def rate(condition: Truth) -> float:
     """Share of True; NaN of nothing.
 
