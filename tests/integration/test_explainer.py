@@ -165,7 +165,7 @@ def test_colours_are_calibrated_in_the_background_and_kept_beside_the_version(pl
     def kept() -> list[str]:
         return [stat.key for stat in store.list("models/default/1/derived/heatmap/")]
 
-    wait_until(lambda: len(kept()) == 2, 180, what="two scales")
+    wait_until(lambda: len(kept()) == 3, 180, what="a scale for each method")
     case = make_case(2, noise(2))
     plant.send(case)
     for each in plant.explained(case).explanations:
