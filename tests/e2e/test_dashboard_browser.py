@@ -430,7 +430,7 @@ def test_an_explanation_appears_by_itself_with_method_grade_passes_and_time(
     expect(why(page).get_by_role("img", name="Grade B")).to_have_count(2)
     expect(why(page)).to_contain_text(re.compile(r"Marks \d% of the picture, most strongly at the top right"))
     expect(why(page)).to_contain_text("InvRISE soft and Grad-CAM point to the same place (overlap 68%)")
-    expect(why(page)).to_contain_text("lies on the defect: 62%")
+    expect(why(page)).to_contain_text("lies at its hottest point: 62%")
     expect(why(page)).to_contain_text("320 passes · 1.4 s")
     expect(why(page)).to_contain_text("1 pass · 1.4 s")
     assert is_drawn(page)
