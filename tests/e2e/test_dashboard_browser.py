@@ -516,7 +516,7 @@ def test_what_went_wrong_and_what_is_not_known_is_said(line: DashboardUnderTest,
     expect(why(page)).to_contain_text("Its time ran out: this is the map after 90 passes.")
     expect(why(page)).to_contain_text("not calibrated")
     expect(why(page)).to_contain_text("No map: this model has no convolution layers.")
-    expect(why(page)).not_to_contain_text("lies on the defect")
+    expect(why(page)).not_to_contain_text("lies at its hottest point")
     expect(page.get_by_test_id("map-legend")).to_contain_text("not calibrated")
     expect(method_button(page, "Grad-CAM")).to_have_count(0)
 
