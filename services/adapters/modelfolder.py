@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -133,6 +134,14 @@ def write_version(version: ModelVersion, folder: Path) -> None:
         write_file(staging / CHECKSUMS, _checksums_json(files))
         verify_version(staging)
         publish_folder(staging, folder)
+
+
+def code_version() -> str:
+    """Name this release, for the manifest of a version that it makes; ``unknown`` where it is not installed."""
+    try:
+        return metadata.version("sightline")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def verify_version(folder: Path) -> ModelManifest:

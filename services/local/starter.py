@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, write_version
+from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, code_version, write_version
 from services.core.calibration import Promise, calibrate, parts_needed
 from services.core.errors import InvalidInputError
 from services.core.evaluation.report import evaluate
@@ -248,7 +247,7 @@ def _manifest(
             backbone_weights="offline",
         ),
         metrics=_figures(data, scores, sets["holdout"], point, seed),
-        code_version=_code_version(),
+        code_version=code_version(),
         created_at_ns=time.time_ns(),
     )
 
@@ -301,10 +300,3 @@ def _digest(data: _Embedded) -> str:
     for order, digest in sorted(zip((o.part_id for o in data.orders), data.digests, strict=True)):
         state.update(f"{order} {digest}\n".encode())
     return state.hexdigest()
-
-
-def _code_version() -> str:
-    try:
-        return metadata.version("sightline")
-    except metadata.PackageNotFoundError:
-        return "unknown"

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.adapters.datasets import LabelledImage, read_labelled_folder
-from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, write_version
+from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, code_version, write_version
 from services.core.calibration import false_reject_threshold, parts_needed
 from services.core.decision import decide
 from services.core.detectors.calibrated import CalibratedDetector
@@ -242,7 +241,7 @@ def _manifest(
             backbone_weights="offline" if spec.backbone == "efficientnet-lite0" else "imagenet",
         ),
         metrics=_figures(told, scale, point, spec.seed),
-        code_version=_code_version(),
+        code_version=code_version(),
         created_at_ns=time.time_ns(),
     )
 
@@ -297,10 +296,3 @@ def _digest(images: Sequence[LabelledImage]) -> str:
     for one in images:
         state.update(f"{one.path.name} {hashlib.sha256(one.path.read_bytes()).hexdigest()}\n".encode())
     return state.hexdigest()
-
-
-def _code_version() -> str:
-    try:
-        return metadata.version("sightline")
-    except metadata.PackageNotFoundError:
-        return "unknown"
