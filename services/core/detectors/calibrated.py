@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,13 +10,11 @@ from numpy.typing import NDArray
 
 from services.core.detectors.catalogue import load_detector
 from services.core.detectors.detector import Detector, Examined, Files, Images
-from services.core.detectors.header import spec_from_json, spec_to_json
+from services.core.detectors.header import HEADER, kept_spec
 from services.core.detectors.scale import ScoreScale
 from services.core.errors import ModelFormatError
-from services.core.manifest import load_json
 
 _SCALE: Final = "scale.json"
-_SPEC: Final = "spec.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +36,7 @@ class CalibratedDetector:
 
     def files(self) -> dict[str, bytes]:
         """What :meth:`load` makes the same of."""
-        spec = (json.dumps(spec_to_json(self.detector.spec), indent=1, sort_keys=True) + "\n").encode()
-        return {**self.detector.files(), _SCALE: self.scale.to_json(), _SPEC: spec}
+        return {**self.detector.files(), _SCALE: self.scale.to_json()}
 
     @classmethod
     def load(cls, name: str, image_shape: tuple[int, int, int], files: Files) -> CalibratedDetector:
@@ -54,12 +50,10 @@ class CalibratedDetector:
         Raises:
             ModelFormatError: If files are missing, damaged, or of another detector.
         """
-        rest = dict(files)
-        missing = sorted({_SCALE, _SPEC} - set(rest))
-        if missing:
-            raise ModelFormatError(f"a detector must be kept with {', '.join(missing)}, got {sorted(files)}")
-        scale = ScoreScale.from_json(rest.pop(_SCALE))
-        spec = spec_from_json(load_json(rest.pop(_SPEC), _SPEC))
+        if _SCALE not in files:
+            raise ModelFormatError(f"a detector must be kept with {_SCALE}, got {sorted(files)}")
+        rest = {file: data for file, data in files.items() if file != _SCALE}
+        spec = kept_spec(rest)
         if spec.detector != name:
-            raise ModelFormatError(f"{_SPEC}: must be of {name}, got {spec.detector}")
-        return cls(load_detector(spec, image_shape, rest), scale)
+            raise ModelFormatError(f"{HEADER}: must be of {name}, got {spec.detector}")
+        return cls(load_detector(spec, image_shape, rest), ScoreScale.from_json(files[_SCALE]))

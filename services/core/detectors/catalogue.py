@@ -6,9 +6,6 @@ import importlib
 from typing import Final, cast
 
 from services.core.detectors.detector import PATCH_KNN, UTRAD, Detector, DetectorSpec, Files, Images, Progress
-from services.core.detectors.header import spec_from_json, spec_to_json
-
-__all__ = ["fit_detector", "load_detector", "spec_from_json", "spec_to_json"]
 
 #: Where detectors live: module, how to fit one, how to read one. Each loads libraries that the others do without.
 _HOMES: Final = {

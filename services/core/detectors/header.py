@@ -34,7 +34,7 @@ class Header:
     Attributes:
         spec: What it is.
         image_shape: ``(H, W, 3)`` of the images that it takes.
-        channels: Channels of the pixels that it compares; 0 where it compares embeddings.
+        channels: Channels of the pixels that it compares; 0 where it compares what a network makes of them.
         components: Principal components that there were; 0 without PCA.
         embedding_size: Length of what it compares.
         sha256: Digest of each of its other files, in lower-case hex: a damaged file is found before it is read.
@@ -50,20 +50,6 @@ class Header:
     schema: int = SCHEMA
 
 
-def spec_to_json(spec: DetectorSpec) -> dict[str, object]:
-    """Turn a specification into plain JSON values."""
-    return dataclasses.asdict(_record(spec))
-
-
-def spec_from_json(values: object) -> DetectorSpec:
-    """Read a specification from parsed JSON.
-
-    Raises:
-        ModelFormatError: If a field is unknown, missing or wrong.
-    """
-    return _spec(read_strictly(SpecRecord, values, "spec"))
-
-
 def pack(header: Header, files: Files) -> dict[str, bytes]:
     """Put a header beside the files that it describes."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
@@ -72,19 +58,34 @@ def pack(header: Header, files: Files) -> dict[str, bytes]:
     return {HEADER: text.encode(), **files}
 
 
+def describe(
+    spec: DetectorSpec,
+    image_shape: tuple[int, int, int],
+    embedding_size: int,
+    *,
+    channels: int = 0,
+    components: int = 0,
+) -> Header:
+    """Make the header of a fitted detector; :func:`pack` adds the digests. See :class:`Header` for the arguments."""
+    return Header(_record(spec), image_shape, channels, components, embedding_size, {})
+
+
+def kept_spec(files: Files) -> DetectorSpec:
+    """Tell what a kept detector is by its header alone; :func:`unpack` checks the rest.
+
+    Raises:
+        ModelFormatError: If the header is missing or not what this release writes.
+    """
+    return _spec(_read(files).spec)
+
+
 def unpack(spec: DetectorSpec, image_shape: tuple[int, int, int], files: Files) -> Header:
     """Read the header, and check that it is of the detector that is asked for and that its files are whole.
 
     Raises:
         ModelFormatError: If a file is missing, unknown or damaged, or the detector is another one.
     """
-    if HEADER not in files:
-        raise ModelFormatError(f"a detector must have {HEADER}, got {', '.join(sorted(files)) or 'no files'}")
-    values = load_json(files[HEADER], HEADER)
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        given = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise ModelFormatError(f"{HEADER}: schema must be {SCHEMA}, got {given!r}")
-    header = read_strictly(Header, values, HEADER)
+    header = _read(files)
     if _spec(header.spec) != DetectorSpec(**dataclasses.asdict(_record(spec))):
         raise ModelFormatError(f"{HEADER}: must be of {_record(spec)}, got {header.spec}")
     if header.image_shape != tuple(image_shape):
@@ -98,6 +99,16 @@ def unpack(spec: DetectorSpec, image_shape: tuple[int, int, int], files: Files) 
         if given != digest:
             raise ModelFormatError(f"{name}: must have the SHA-256 that {HEADER} states, {digest}, got {given}")
     return header
+
+
+def _read(files: Files) -> Header:
+    if HEADER not in files:
+        raise ModelFormatError(f"a detector must have {HEADER}, got {', '.join(sorted(files)) or 'no files'}")
+    values = load_json(files[HEADER], HEADER)
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        given = values.get("schema") if isinstance(values, dict) else type(values).__name__
+        raise ModelFormatError(f"{HEADER}: schema must be {SCHEMA}, got {given!r}")
+    return read_strictly(Header, values, HEADER)
 
 
 def _record(spec: DetectorSpec) -> SpecRecord:

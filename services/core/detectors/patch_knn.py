@@ -37,6 +37,7 @@ from torch import Tensor
 from services.core.detectors.anomaly_map import DEFAULT_SMOOTHING_PX, hottest_mean, spread_over_image
 from services.core.detectors.coreset import greedy_coreset
 from services.core.detectors.detector import Detector, DetectorSpec, Examined, Files, Images, Progress
+from services.core.detectors.header import describe, pack, unpack
 from services.core.detectors.patch_features import (
     PATCH_OPTIONS,
     PatchFeatures,
@@ -48,15 +49,12 @@ from services.core.detectors.patch_features import (
 )
 from services.core.detectors.patch_state import (
     BACKBONE,
-    DESCRIPTION,
-    check_description,
     check_fit_images,
     check_images,
     load_backbone,
     load_tensors,
     save_backbone,
     save_tensors,
-    write_description,
 )
 from services.core.errors import InvalidInputError, ModelFormatError
 
@@ -165,13 +163,10 @@ class PatchKnn:
         return Examined(scores, embeddings, maps)
 
     def files(self) -> dict[str, bytes]:
-        """Write description, backbone and bank; the bank in half precision, which it already has in use."""
+        """Write header, backbone and bank; the bank in half precision, which it already has in use."""
         tensors = {"bank": self.bank.half(), "scales": self.scales, "spread": self.spread}
-        return {
-            DESCRIPTION: write_description(self.spec, self.image_shape),
-            BACKBONE: save_backbone(self.features),
-            BANK: save_tensors(tensors),
-        }
+        files = {BACKBONE: save_backbone(self.features), BANK: save_tensors(tensors)}
+        return pack(describe(self.spec, self.image_shape, self.embedding_size), files)
 
     def _distances(self, patches: Tensor) -> Tensor:
         """How odd patches ``(P, C)`` in units of the spread are, shape ``(P,)``."""
@@ -233,7 +228,7 @@ def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files:
         InvalidInputError: If an option is not valid.
     """
     settings = PatchKnnSettings.of(spec)
-    check_description(files, spec, image_shape)
+    unpack(spec, image_shape, files)
     features = load_backbone(spec, files)
     wanted: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
         "bank": (torch.float16, (-1, features.size)),

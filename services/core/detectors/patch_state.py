@@ -1,10 +1,9 @@
-"""What the detectors that find places are kept as: a description in JSON, tensors in safetensors; checked on load."""
+"""What the detectors that find places are kept as beside their header: tensors in safetensors, checked on load."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import safetensors
@@ -15,12 +14,9 @@ from torch import Tensor
 from services.core.detectors.detector import DetectorSpec, Files, Images
 from services.core.detectors.patch_features import PatchFeatures, PatchSettings, create_patch_features
 from services.core.errors import InvalidInputError, ModelFormatError
-from services.core.manifest import load_json
 from services.core.models.state import load_state, save_state
 
-DESCRIPTION: Final = "detector.json"
 BACKBONE: Final = "backbone.safetensors"
-SCHEMA: Final = 1
 
 _IMAGE_DIMENSIONS: Final = 3
 
@@ -56,41 +52,6 @@ def check_images(images: Images, image_shape: tuple[int, int, int]) -> None:
             f"images must be uint8 of shape (N, {', '.join(map(str, image_shape))}) as in the fit, "
             f"got {images.dtype} {images.shape}"
         )
-
-
-def write_description(spec: DetectorSpec, image_shape: tuple[int, int, int]) -> bytes:
-    """Write what a detector is; equal detectors give equal bytes.
-
-    Args:
-        spec: Its own.
-        image_shape: Of the images that it takes.
-
-    Returns:
-        JSON.
-    """
-    return (json.dumps(_description(spec, image_shape), indent=2, sort_keys=True) + "\n").encode()
-
-
-def check_description(files: Files, spec: DetectorSpec, image_shape: tuple[int, int, int]) -> None:
-    """Check that files are those of the detector that is asked for.
-
-    Args:
-        files: What was read.
-        spec: What is asked for.
-        image_shape: Of the images that it is to take.
-
-    Raises:
-        ModelFormatError: If the description is missing, no JSON, or says anything else.
-    """
-    found = load_json(file_of(files, DESCRIPTION), DESCRIPTION)
-    if not isinstance(found, dict):
-        raise ModelFormatError(f"{DESCRIPTION}: must be an object, got {type(found).__name__}")
-    wanted = _description(spec, image_shape)
-    for name in sorted(set(wanted) | set(found)):
-        if name not in found or name not in wanted or found[name] != wanted[name]:
-            raise ModelFormatError(
-                f"{DESCRIPTION}: {name} must be {wanted.get(name)!r}, got {found.get(name, 'nothing')!r}"
-            )
 
 
 def file_of(files: Files, name: str) -> bytes:
@@ -169,14 +130,3 @@ def load_backbone(spec: DetectorSpec, files: Files) -> PatchFeatures:
     except ModelFormatError as error:
         raise ModelFormatError(f"{BACKBONE}: {error}") from error
     return features
-
-
-def _description(spec: DetectorSpec, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "detector": spec.detector,
-        "backbone": spec.backbone,
-        "seed": spec.seed,
-        "options": dict(spec.options),
-        "image_shape": list(image_shape),
-    }

@@ -13,7 +13,7 @@ from services.core.detectors import safe_state
 from services.core.detectors.backbone import BACKBONE_OPTIONS, Backbone
 from services.core.detectors.detector import PYOD_DETECTORS, DetectorSpec, Examined, Files, Images, Progress
 from services.core.detectors.features import Features, FeatureSpec, fit_features, parse_features
-from services.core.detectors.header import Header, SpecRecord, pack, unpack
+from services.core.detectors.header import describe, pack, unpack
 from services.core.detectors.pyod_models import Model, Options, check_options, fit_model, load_model
 from services.core.errors import InvalidInputError, ModelFormatError
 
@@ -85,10 +85,8 @@ class PyodDetector:
         files = {_FEATURES: safe_state.dump_state(self.features.pipeline, "features"), **self.model.files()}
         if isinstance(self.features.embed, Backbone):
             files[_BACKBONE] = self.features.embed.save()
-        spec = self.spec
-        record = SpecRecord(spec.detector, spec.features, spec.backbone, spec.seed, dict(spec.options))
-        channels = self.features.channels
-        return pack(Header(record, self.image_shape, channels, self.components, self.embedding_size, {}), files)
+        size, channels, components = self.embedding_size, self.features.channels, self.components
+        return pack(describe(self.spec, self.image_shape, size, channels=channels, components=components), files)
 
 
 def fit_pyod(images: Images, spec: DetectorSpec, progress: Progress) -> PyodDetector:

@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 from services.core.detectors.anomaly_map import DEFAULT_SMOOTHING_PX, hottest_mean, spread_over_image
 from services.core.detectors.detector import Detector, DetectorSpec, Examined, Files, Images, Progress
+from services.core.detectors.header import describe, pack, unpack
 from services.core.detectors.patch_features import (
     PATCH_OPTIONS,
     PatchFeatures,
@@ -47,8 +48,6 @@ from services.core.detectors.patch_features import (
 )
 from services.core.detectors.patch_state import (
     BACKBONE,
-    DESCRIPTION,
-    check_description,
     check_fit_images,
     check_images,
     file_of,
@@ -56,7 +55,6 @@ from services.core.detectors.patch_state import (
     load_tensors,
     save_backbone,
     save_tensors,
-    write_description,
 )
 from services.core.detectors.u_transformer import Shape, UTransformer
 from services.core.errors import InvalidInputError, ModelFormatError
@@ -208,14 +206,14 @@ class Utrad:
         return Examined(scores, embeddings, maps)
 
     def files(self) -> dict[str, bytes]:
-        """Write description, backbone, transformer and units."""
+        """Write header, backbone, transformer and units."""
         scaling = {"mean": self.scaling.mean, "spread": self.scaling.spread, "error": self.scaling.error}
-        return {
-            DESCRIPTION: write_description(self.spec, self.image_shape),
+        files = {
             BACKBONE: save_backbone(self.features),
             TRANSFORMER: save_state(self.transformer),
             SCALING: save_tensors(scaling),
         }
+        return pack(describe(self.spec, self.image_shape, self.embedding_size), files)
 
     @torch.inference_mode()
     def _errors(self, patches: Tensor) -> NDArray[np.float32]:
@@ -280,7 +278,7 @@ def load_utrad(spec: DetectorSpec, image_shape: tuple[int, int, int], files: Fil
         InvalidInputError: If an option is not valid.
     """
     settings = UtradSettings.of(spec)
-    check_description(files, spec, image_shape)
+    unpack(spec, image_shape, files)
     features = load_backbone(spec, files)
     vector: tuple[torch.dtype, tuple[int, ...]] = (torch.float32, (features.size,))
     found = load_tensors(files, SCALING, {"mean": vector, "spread": vector, "error": vector})

@@ -11,7 +11,7 @@ import torch
 from services.core.detectors.detector import DetectorSpec
 from services.core.detectors.patch_knn import PatchKnn, fit_patch_knn, load_patch_knn, scales_of
 from services.core.errors import InvalidInputError, ModelFormatError
-from tests.unit.core.detectors.parts import good_parts, ignore, with_square
+from tests.unit.core.detectors.parts import good_parts, ignore, resealed, with_square
 
 SPEC = DetectorSpec("patch-knn", options={"bank_limit": 400, "greedy_limit": 200, "bank_share": 0.4})
 SHAPE = (64, 64, 3)
@@ -211,14 +211,14 @@ def test_a_missing_or_truncated_file_is_refused_by_name(files: dict[str, bytes],
 
 
 def test_another_detectors_description_is_refused(files: dict[str, bytes]) -> None:
-    with pytest.raises(ModelFormatError, match=r"image_shape must be \[72, 72, 3\], got \[64, 64, 3\]"):
+    with pytest.raises(ModelFormatError, match=r"image_shape must be \(72, 72, 3\), got \(64, 64, 3\)"):
         load_patch_knn(SPEC, (72, 72, 3), files)
-    with pytest.raises(ModelFormatError, match="seed must be 9, got 0"):
+    with pytest.raises(ModelFormatError, match=r"must be of .*seed=9.*, got .*seed=0"):
         load_patch_knn(dataclasses.replace(SPEC, seed=9), SHAPE, files)
     newer = {**json.loads(files["detector.json"]), "schema": 2}
     with pytest.raises(ModelFormatError, match="schema must be 1, got 2"):
         load_patch_knn(SPEC, SHAPE, {**files, "detector.json": json.dumps(newer).encode()})
-    with pytest.raises(ModelFormatError, match="must be an object, got list"):
+    with pytest.raises(ModelFormatError, match="schema must be 1, got 'list'"):
         load_patch_knn(SPEC, SHAPE, {**files, "detector.json": b"[]"})
     with pytest.raises(ModelFormatError, match=r"detector.json: must be JSON"):
         load_patch_knn(SPEC, SHAPE, {**files, "detector.json": b"\xff{"})
@@ -226,7 +226,14 @@ def test_another_detectors_description_is_refused(files: dict[str, bytes]) -> No
 
 def tampered(files: dict[str, bytes], **changed: torch.Tensor) -> dict[str, bytes]:
     tensors = {**safetensors.torch.load(files["bank.safetensors"]), **changed}
-    return {**files, "bank.safetensors": safetensors.torch.save(tensors)}
+    return resealed({**files, "bank.safetensors": safetensors.torch.save(tensors)})
+
+
+def test_a_bank_that_is_not_the_one_that_was_kept_is_refused_unread(files: dict[str, bytes]) -> None:
+    whole = safetensors.torch.load(files["bank.safetensors"])
+    other = safetensors.torch.save({**whole, "scales": 2 * whole["scales"]})
+    with pytest.raises(ModelFormatError, match=r"bank.safetensors: must have the SHA-256"):
+        load_patch_knn(SPEC, SHAPE, {**files, "bank.safetensors": other})
 
 
 @pytest.mark.parametrize(
@@ -254,4 +261,4 @@ def test_a_backbone_of_another_network_is_refused(files: dict[str, bytes]) -> No
     spec = dataclasses.replace(SPEC, backbone="customnet")
     other = fit_patch_knn(good_parts(2), spec, ignore).files()
     with pytest.raises(ModelFormatError, match=r"backbone.safetensors: .*must hold only known tensors"):
-        load_patch_knn(SPEC, SHAPE, {**files, "backbone.safetensors": other["backbone.safetensors"]})
+        load_patch_knn(SPEC, SHAPE, resealed({**files, "backbone.safetensors": other["backbone.safetensors"]}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from pyod.models.knn import KNN
 from pyod.models.lmdd import LMDD
 
-from services.core.detectors.catalogue import fit_detector, load_detector, spec_from_json, spec_to_json
+from services.core.detectors.catalogue import fit_detector, load_detector
 from services.core.detectors.detector import PYOD_DETECTORS, DetectorSpec
+from services.core.detectors.header import describe, kept_spec, pack
 from services.core.detectors.pyod_detectors import PyodDetector
 from services.core.detectors.pyod_models import Referenced, fit_model
 from services.core.errors import DetectorFitError, InvalidInputError, ModelFormatError
@@ -198,13 +200,17 @@ def test_progress_is_told_from_beginning_to_end() -> None:
     assert told == sorted(told)
 
 
-def test_a_specification_survives_json() -> None:
+def test_a_kept_detector_tells_what_it_is_by_its_header_alone() -> None:
     spec = DetectorSpec("gmm", "pca30", seed=7, options={"n_components": 2, "covariance_type": "diag"})
-    assert spec_from_json(spec_to_json(spec)) == spec
+    kept = pack(describe(spec, (8, 8, 3), 30), {"state": b"1"})
+    assert kept_spec(kept) == spec
+    header = json.loads(kept["detector.json"])
+    del header["spec"]["seed"]
     with pytest.raises(ModelFormatError, match=r"missing seed"):
-        spec_from_json({name: value for name, value in spec_to_json(spec).items() if name != "seed"})
+        kept_spec({"detector.json": json.dumps(header).encode()})
+    header["spec"] |= {"seed": 7, "detector": "magic"}
     with pytest.raises(ModelFormatError, match="must be one of"):
-        spec_from_json(spec_to_json(spec) | {"detector": "magic"})
+        kept_spec({"detector.json": json.dumps(header).encode()})
 
 
 def test_embeddings_bring_the_weights_of_their_backbone_along() -> None:
