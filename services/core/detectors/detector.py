@@ -121,3 +121,21 @@ class Detector(Protocol):
     def files(self) -> dict[str, bytes]:
         """What :func:`services.core.detectors.catalogue.load_detector` makes the same detector of."""
         ...
+
+
+def check_images(images: Images, shape: tuple[int, int, int] | None = None) -> None:
+    """Refuse what is no batch of images.
+
+    Args:
+        images: What came.
+        shape: ``(H, W, 3)`` that they must have; None for any.
+
+    Raises:
+        InvalidInputError: If type, dimensions or shape are wrong.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        raise InvalidInputError(f"images must be a uint8 array, got {getattr(images, 'dtype', type(images).__name__)}")
+    if images.ndim != 4 or images.shape[3] != 3 or min(images.shape[1:]) < 1:
+        raise InvalidInputError(f"images must have shape (N, H, W, 3), got {images.shape}")
+    if shape is not None and images.shape[1:] != shape:
+        raise InvalidInputError(f"images must have the shape of the fit, {shape}, got {images.shape[1:]}")

@@ -36,7 +36,7 @@ from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import KernelCenterer, StandardScaler
 
-from services.core.detectors.detector import Images
+from services.core.detectors.detector import Images, check_images
 from services.core.errors import InvalidInputError
 
 Source = Literal["pixels", "embedding"]
@@ -99,24 +99,6 @@ def parse_features(name: str) -> FeatureSpec:
         )
     source: Source = "embedding" if match[2] or match[3] else "pixels"
     return FeatureSpec(source, int(match[4] or 0), cast("Kernel | None", kernel))
-
-
-def check_images(images: Images, shape: tuple[int, int, int] | None = None) -> None:
-    """Refuse what is no batch of images.
-
-    Args:
-        images: What came.
-        shape: ``(H, W, 3)`` that they must have; None for any.
-
-    Raises:
-        InvalidInputError: If type, dimensions or shape are wrong.
-    """
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        raise InvalidInputError(f"images must be a uint8 array, got {getattr(images, 'dtype', type(images).__name__)}")
-    if images.ndim != 4 or images.shape[3] != 3 or min(images.shape[1:]) < 1:
-        raise InvalidInputError(f"images must have shape (N, H, W, 3), got {images.shape}")
-    if shape is not None and images.shape[1:] != shape:
-        raise InvalidInputError(f"images must have the shape of the fit, {shape}, got {images.shape[1:]}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

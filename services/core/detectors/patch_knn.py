@@ -36,7 +36,7 @@ from torch import Tensor
 
 from services.core.detectors.anomaly_map import DEFAULT_SMOOTHING_PX, hottest_mean, spread_over_image
 from services.core.detectors.coreset import greedy_coreset
-from services.core.detectors.detector import Detector, DetectorSpec, Examined, Files, Images, Progress
+from services.core.detectors.detector import Detector, DetectorSpec, Examined, Files, Images, Progress, check_images
 from services.core.detectors.header import describe, pack, unpack
 from services.core.detectors.patch_features import (
     PATCH_OPTIONS,
@@ -50,7 +50,6 @@ from services.core.detectors.patch_features import (
 from services.core.detectors.patch_state import (
     BACKBONE,
     check_fit_images,
-    check_images,
     load_backbone,
     load_tensors,
     save_backbone,

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from services.core.detectors.detector import DetectorSpec, Files, Images
+from services.core.detectors.detector import DetectorSpec, Files, Images, check_images
 from services.core.detectors.patch_features import PatchFeatures, PatchSettings, create_patch_features
 from services.core.errors import InvalidInputError, ModelFormatError
 from services.core.models.state import load_state, save_state
 
 BACKBONE: Final = "backbone.safetensors"
-
-_IMAGE_DIMENSIONS: Final = 3
 
 
 def check_fit_images(images: Images, least: int) -> tuple[int, int, int]:
@@ -34,24 +31,10 @@ def check_fit_images(images: Images, least: int) -> tuple[int, int, int]:
     Raises:
         InvalidInputError: If they are no RGB images, or too few.
     """
-    if images.ndim != 1 + _IMAGE_DIMENSIONS or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise InvalidInputError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
+    check_images(images)
     if len(images) < least:
         raise InvalidInputError(f"a fit must have at least {least} images of good parts, got {len(images)}")
     return int(images.shape[1]), int(images.shape[2]), 3
-
-
-def check_images(images: Images, image_shape: tuple[int, int, int]) -> None:
-    """Check what a detector is asked about.
-
-    Raises:
-        InvalidInputError: If they are not like those of the fit.
-    """
-    if images.dtype != np.uint8 or images.shape[1:] != image_shape or images.ndim != 1 + _IMAGE_DIMENSIONS:
-        raise InvalidInputError(
-            f"images must be uint8 of shape (N, {', '.join(map(str, image_shape))}) as in the fit, "
-            f"got {images.dtype} {images.shape}"
-        )
 
 
 def file_of(files: Files, name: str) -> bytes:

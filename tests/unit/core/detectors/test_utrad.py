@@ -177,7 +177,7 @@ def test_three_images_are_too_few() -> None:
 
 
 def test_images_of_another_shape_are_refused_with_both_shapes(detector: Utrad) -> None:
-    with pytest.raises(InvalidInputError, match=r"\(N, 64, 64, 3\) as in the fit, got uint8 \(2, 72, 72, 3\)"):
+    with pytest.raises(InvalidInputError, match=r"shape of the fit, \(64, 64, 3\), got \(72, 72, 3\)"):
         detector.examine(good_parts(2, side=72))
 
 
