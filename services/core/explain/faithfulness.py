@@ -10,7 +10,8 @@ random order with the map's own coarseness, where a random order of single pixel
 
 *Transplant* asks of the hottest point alone: what is around it, in four growing discs, is put into a good part, and the
 answer tells whether it takes its fault along. It is what tells maps that point at a defect from those that do not; see
-:mod:`services.core.explain.grade`.
+:mod:`services.core.explain.grade`. It tells nothing of a detector that has learned what good surfaces look like, patch
+by patch: to that the seam of anything that is put in is an anomaly.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def measure(
     batch_size: int,
     steps: int = DEFAULT_STEPS,
     temper: float = 1.0,
+    transplants: bool = True,
 ) -> Faithfulness:
     """Measure deletion and insertion against a misplaced map.
 
@@ -84,6 +86,7 @@ def measure(
         steps: Steps of a curve, ``>= 2``; they are finer where the hottest pixels go, since defects are small.
         temper: Which root of the odds is watched, see :mod:`services.core.explain.temper`: the confidence of a network
             that is too sure stays where it is until everything is gone.
+        transplants: Whether the transplant tells anything of the model.
 
     Returns:
         The figures, after ``4 * steps - 2`` passes, and one more for each disc where a good part is shown.
@@ -102,7 +105,7 @@ def measure(
     shares = (np.arange(1, steps) / steps) ** 2
     shown = hidden_pixels(hidden, image.shape)
 
-    discs = _discs(values, image.shape[:2]) if np.ndim(hidden) == 3 else []
+    discs = _discs(values, image.shape[:2]) if transplants and np.ndim(hidden) == 3 else []
 
     def changed() -> Iterator[NDArray[np.uint8]]:
         yield image

@@ -28,7 +28,9 @@ Grad-CAM of 71 flagged defects (magnetic tile, simulated discs and fabric; two c
 defect at their hottest point from others with an AUROC of .88 (.99, .95 and .78 within the three products), and maps
 whose hottest point lies *on* the defect, to the pixel, with .73 (.80, .89 and .75). The other pieces gave .45 to .67
 for the latter; weights that were fitted to them on one product alone promised .78 and were worth .43 to .60 on the
-next. So they have no weight, but for coverage. docs/experiments.md tells how to repeat it.
+next. So they have no weight, but for coverage. docs/experiments.md tells how to repeat it. All of this is of
+classifiers: of a detector that has learned from good parts alone nothing was found yet that a grade could be made from,
+so its maps get a C at best.
 
 A piece that was not measured (NaN) counts as :attr:`Coefficients.reference` says, a value that speaks neither for the
 map nor much against it; with no evidence but the probability there is nothing to estimate, so trust is 0 and the grade

@@ -59,6 +59,11 @@ class ExplainedVersion:
         red, green, blue = (min(255, max(0, round(part))) for part in self._manifest.normalisation.mean)
         return red, green, blue
 
+    @property
+    def is_detector(self) -> bool:
+        """Whether the version has learned from good parts alone."""
+        return bool(self._manifest.detector)
+
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Answer ``uint8`` images ``(B, H, W, 3)`` by class probabilities ``(B, C)``."""
         if self._engine is None:
@@ -67,7 +72,7 @@ class ExplainedVersion:
 
     def own_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """The map that the version makes by itself of an image ``(H, W, 3)``; None where it finds no places."""
-        if not self._manifest.detector:
+        if not self.is_detector:
             return None
         if self._engine is None:
             self._engine = self._bring_up()

@@ -57,6 +57,11 @@ class ExplainedModel(Protocol):
         """The colour of hidden pixels."""
         ...
 
+    @property
+    def is_detector(self) -> bool:
+        """Whether it has learned from good parts alone, see :mod:`services.core.explain.faithfulness`."""
+        ...
+
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Answer ``uint8`` images ``(B, H, W, 3)`` by class probabilities ``(B, C)``."""
         ...
@@ -197,7 +202,7 @@ def explain(
     if terms.given_up():
         raise GivenUpError("somebody must wait for the map, the caller gave up")
     hidden = model.fill if backdrop is None else backdrop
-    if request.spot and not request.evidence and backdrop is not None:
+    if request.spot and not request.evidence and backdrop is not None and not model.is_detector:
         told = transplant(
             content.crop(image),
             content.crop_map(last.values),
@@ -209,12 +214,15 @@ def explain(
         yield _step(last, probability, told, meter.seconds, final=True, partial=partial or last.partial)
         return
     evidence = (
-        _evidence(hidden, image, content, last, request, terms, meter, temper) if request.evidence else _UNMEASURED
+        _evidence(model, hidden, image, content, last, request, terms, meter, temper)
+        if request.evidence
+        else _UNMEASURED
     )
     yield _step(last, probability, evidence, meter.seconds, final=True, partial=partial or last.partial)
 
 
 def _evidence(
+    model: ExplainedModel,
     hidden: tuple[int, int, int] | NDArray[np.uint8],
     image: NDArray[np.uint8],
     content: Content,
@@ -232,6 +240,7 @@ def _evidence(
             content.predict(meter),
             hidden=content.crop(hidden) if isinstance(hidden, np.ndarray) else hidden,
             temper=temper,
+            transplants=not model.is_detector,
             seed=request.seed,
             batch_size=terms.batch_size,
         )

@@ -33,6 +33,7 @@ class Toy:
     """Says *defect* as far as the upper left quarter is bright; each image costs a second of its clock."""
 
     fill = (0, 0, 0)
+    is_detector = False
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -107,6 +108,16 @@ def test_the_transplant_alone_costs_five_passes_and_gives_a_grade_something_to_g
     assert math.isnan(step.deletion_auc)
     full = final(explain(toy, IMAGE, replace(request, evidence=True), toy.terms()))
     assert step.transplant == pytest.approx(full.transplant)
+
+
+@pytest.mark.parametrize("evidence", [True, False])
+def test_of_a_detector_to_which_every_seam_is_an_anomaly_no_spot_is_put_into_a_good_part(evidence: bool) -> None:
+    toy = Toy()
+    toy.good, toy.is_detector = np.full_like(IMAGE, 90), True
+    request = ExplanationRequest("rise", max_passes=64, evidence=evidence, spot=True)
+    step = final(explain(toy, IMAGE, request, toy.terms()))
+    assert math.isnan(step.transplant)
+    assert math.isfinite(step.deletion_auc) == evidence
 
 
 def test_without_a_good_part_there_is_nothing_to_put_the_spot_into() -> None:
