@@ -34,6 +34,8 @@ _BATCH = 16
 _FROZEN_BLOCKS = 4  # of sixteen: down to one eighth of the picture's size
 MIRRORINGS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 _BOOTSTRAP_ROUNDS = 2000
+#: A processor without AVX-512 emulates bfloat16 in software, many times slower than it computes float32.
+_DTYPE = torch.bfloat16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else torch.float32
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,13 @@ def to_inputs(parts: Sequence[SimulatedPart], recipe: Recipe) -> torch.Tensor:
     return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
 
+def _quickest() -> torch.autocast:
+    return torch.autocast("cpu", _DTYPE, enabled=_DTYPE is torch.bfloat16)
+
+
 def in_batches(step: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
-    """Infer in bfloat16."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    """Infer in ``_DTYPE``."""
+    with torch.inference_mode(), _quickest():
         return torch.cat([step(batch.contiguous(memory_format=torch.channels_last)) for batch in inputs.split(32)])
 
 
@@ -145,8 +151,8 @@ class Tuned(nn.Module):
         return self
 
     def look(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the trunk says, in bfloat16 and outside inference mode, so that it can be trained on."""
-        return in_batches(self.trunk, inputs).bfloat16().clone()
+        """What the trunk says, in ``_DTYPE`` and outside inference mode, so that it can be trained on."""
+        return in_batches(self.trunk, inputs).to(_DTYPE).clone()
 
     def embed(self, seen: torch.Tensor) -> NDArray[np.float32]:
         """Embeddings, as the rest is now, of what the trunk saw."""
@@ -203,7 +209,7 @@ def fine_tune(
         for batch in order.split(_BATCH)[:batches]:
             mirrored = rng.integers(0, len(views), len(batch))
             seen = torch.stack([views[way][int(part)] for way, part in zip(mirrored, batch, strict=True)])
-            with torch.autocast("cpu", torch.bfloat16):
+            with _quickest():
                 logits = tuned.rest(seen.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float(), targets[batch])
             optimiser.zero_grad()

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useLayoutEffect, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
 import { ApiError, fetchPart } from "../../api/client";
 import type { Part, Problem } from "../../api/types";
@@ -153,7 +153,8 @@ function usePart(frameId: string): [loaded: Loaded | null, reload: () => void, r
 
 function usePageKeys(onPrevious: () => void, onNext: () => void): void {
   const navigate = useNavigate();
-  useEffect(() => {
+  // Before the browser paints: a key pressed on sight of a part must not be taken for the part that was there before.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
       // A slider and a list have their own use for the arrows.
