@@ -63,7 +63,7 @@ _LEAST_IMAGES: Final = 2
 _QUERY_CELLS: Final = 4_000_000
 _LEAST_SPREAD: Final = 1e-4
 _NEIGHBOURS: Final = 5
-_SCALE_FLOOR: Final = 0.25
+_SCALE_FLOOR: Final = 0.1
 _LEAST_SCALE: Final = 1e-6
 _DRAWN_SHARE: Final = 0.8
 _GREEDY_CANDIDATES: Final = 5
@@ -85,9 +85,9 @@ class PatchKnnSettings:
     """
 
     bank_share: float = 0.1
-    bank_limit: int = 4096
+    bank_limit: int = 2048
     max_bank_bytes: int = 256 * 1024 * 1024
-    greedy_limit: int = 4096
+    greedy_limit: int = 2048
     local_scale: bool = True
     top_share: float = 0.02
     smoothing_px: float = DEFAULT_SMOOTHING_PX
@@ -171,7 +171,9 @@ class PatchKnn:
         """How odd patches ``(P, C)`` in units of the spread are, shape ``(P,)``."""
         parts = []
         for some in torch.split(patches, max(1, _QUERY_CELLS // len(self.bank))):
-            found = torch.addmm(self._squares[None], some, self.bank.T, alpha=-2).argmin(dim=1)
+            # NumPy's argmin, on the same memory: torch's took 4.9 ms for what this does in 0.6 (784 x 4096, one thread).
+            nearness = torch.addmm(self._squares[None], some, self.bank.T, alpha=-2).numpy()
+            found = torch.from_numpy(nearness.argmin(axis=1))
             # Taken again by difference: the product loses the digits of a distance that is small beside the features.
             distance = (some - self.bank[found]).square().sum(dim=1).sqrt()
             parts.append(distance / self.scales[found])
@@ -224,7 +226,7 @@ def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files:
 
     Raises:
         ModelFormatError: If a file is missing, damaged, or of another detector.
-        InvalidInputError: If an option is not valid.
+        InvalidInputError: If an option is not valid, or the bank would take more memory than ``max_bank_bytes``.
     """
     settings = PatchKnnSettings.of(spec)
     unpack(spec, image_shape, files)
@@ -236,11 +238,12 @@ def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files:
     }
     found = load_tensors(files, BANK, wanted)
     spread, bank, scales = found["spread"], found["bank"], found["scales"]
-    if len(bank) != len(scales) or len(bank) > settings.bank_limit or not bool((scales > 0).all()):
+    if len(bank) != len(scales) or not bool((scales > 0).all()):
         raise ModelFormatError(
-            f"{BANK}: at most {settings.bank_limit} patches must have one scale above 0 each, "
+            f"{BANK}: every patch must have one scale above 0, "
             f"got {len(bank)} patches and {len(scales)} scales from {float(scales.min()):.3g}"
         )
+    _check_memory(len(bank), features.size, settings)
     if not bool((spread > 0).all()):
         raise ModelFormatError(f"{BANK}: spread must be above 0, got {float(spread.min()):.3g}")
     return _assembled(spec, image_shape, features, (spread, bank.float(), scales))
@@ -305,7 +308,7 @@ def scales_of(bank: Tensor, owners: Tensor) -> Tensor:
         owners: Which image each patch is of, shape ``(M,)``; patches of one image overlap and do not count.
 
     Returns:
-        Shape ``(M,)``, above 0: mean distance to the nearest five of other images, plus a quarter of that mean over the
+        Shape ``(M,)``, above 0: mean distance to the nearest five of other images, plus a tenth of that mean over the
         bank, because where patches are all but equal a hair's breadth is no fault.
     """
     squares = bank.square().sum(dim=1)
