@@ -78,6 +78,8 @@ def test_answers_are_the_values_that_the_model_computes(subject: Subject, count:
     np.testing.assert_allclose(result.probabilities[:, 0], 1 - expected_scores(images), rtol=1e-5)
     np.testing.assert_allclose(result.embedding, images.astype(np.float32).mean(axis=(1, 2)), rtol=1e-5)
     assert result.score.shape == (count,)
+    np.testing.assert_allclose(result.disagreement, result.embedding[:, 0] / 255, rtol=1e-5)
+    assert result.disagreement.shape == (count,)
 
 
 def test_answers_of_batches_in_flight_together_are_not_mixed_up(subject: Subject) -> None:

@@ -329,6 +329,15 @@ def test_a_version_that_is_not_in_the_store_does_not_keep_the_others_from_their_
             ),
             "finite",
         ),
+        (
+            lambda count: InferenceResult(
+                np.zeros(count),
+                np.zeros((count, 2)),
+                np.zeros((count, EMBEDDING["customnet"])),
+                np.full(count, np.nan),
+            ),
+            "finite",
+        ),
     ],
 )
 def test_a_version_whose_answers_are_not_what_its_manifest_says_is_refused(
