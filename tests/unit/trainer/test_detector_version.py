@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from services.adapters.datasets import write_labelled_folder
 from services.adapters.modelfolder import (
@@ -18,6 +19,7 @@ from services.adapters.modelfolder import (
     read_reference,
     verify_version,
 )
+from services.cli import app
 from services.core.decision import decide
 from services.core.detectors import panel as panels
 from services.core.detectors.calibrated import CalibratedDetector
@@ -163,6 +165,22 @@ def test_a_panel_becomes_a_version_whose_manifest_lists_its_members(panel: Path)
     version = Version.of(manifest)
     assert version.members == ("hbos", "lof", "patch-knn")
     assert version.finds_places
+
+
+def test_the_command_fits_a_panel_where_several_detectors_are_named(data: Path, tmp_path: Path) -> None:
+    named = ["--detector", "hbos", "--detector", "knn:pca12", "--features", "pca8", "--option", "knn.n_neighbors=3"]
+    where = ["--data", str(data), "--out", str(tmp_path / "v"), "--size", "64"]
+    done = CliRunner().invoke(app, ["fit", *named, *where])
+    assert done.exit_code == 0, done.output
+    manifest = verify_version(tmp_path / "v")
+    assert manifest.detector == "panel"
+    assert manifest.architecture_options["members"] == "hbos:pca8,knn:pca12"
+    assert manifest.architecture_options["knn.n_neighbors"] == 3
+    done = CliRunner().invoke(
+        app, ["fit", "--detector", "lof:pca8", *where[:2], "--out", str(tmp_path / "w"), *where[4:]]
+    )
+    assert done.exit_code == 0, done.output
+    assert verify_version(tmp_path / "w").architecture == "detector:lof"
 
 
 def test_the_engine_of_a_panel_gives_its_scores_its_disagreement_and_the_map_of_its_member(panel: Path) -> None:
