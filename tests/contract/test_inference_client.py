@@ -33,7 +33,7 @@ def answer(_model_name: str, images: np.ndarray) -> InferenceResult:
         raise InvalidInputError("thirteen is refused")
     score = expected_scores(images)
     channels = images.astype(np.float32).mean(axis=(1, 2))
-    return InferenceResult(score, np.stack([1 - score, score], axis=1), channels, channels[:, 0] / 255)
+    return InferenceResult(score, np.stack([1 - score, score], axis=1), channels, channels[:, 0] / 510)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_answers_are_the_values_that_the_model_computes(subject: Subject, count:
     np.testing.assert_allclose(result.probabilities[:, 0], 1 - expected_scores(images), rtol=1e-5)
     np.testing.assert_allclose(result.embedding, images.astype(np.float32).mean(axis=(1, 2)), rtol=1e-5)
     assert result.score.shape == (count,)
-    np.testing.assert_allclose(result.disagreement, result.embedding[:, 0] / 255, rtol=1e-5)
+    np.testing.assert_allclose(result.disagreement, result.embedding[:, 0] / 510, rtol=1e-5)
     assert result.disagreement.shape == (count,)
 
 
