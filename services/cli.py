@@ -185,14 +185,22 @@ def fit_starter(
 
 @app.command("fit", rich_help_panel="By hand")
 def fit(
-    detector: Annotated[str, typer.Option(help="Which: patch-knn, utrad, lof, iforest, ... (docs/detectors.md).")],
+    detector: Annotated[
+        list[str],
+        typer.Option(
+            help="Which: patch-knn, utrad, lof, lof:embedding-pca64, ... (docs/detectors.md); several are a panel."
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="Labelled folder; good parts are enough.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder of the new model version; must not exist.")],
     features: Annotated[
         str, typer.Option(help="Of the fifteen: raw, pca300, pca300-rbf, embedding, embedding-pca100, ...")
     ] = "embedding",
     backbone: Annotated[str, typer.Option(help="Network of features that need one.")] = "efficientnet-lite0",
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the detector; may be repeated.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for the detector, DETECTOR.NAME=VALUE for one of a panel; may be repeated."),
+    ] = None,
     size: Annotated[int, typer.Option(min=8, help="Rows and columns of its input, pixels.")] = 224,
     false_rejects: Annotated[float, typer.Option(help="Largest share of good parts to reject.")] = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Of the split and of everything random.")] = 0,
@@ -202,11 +210,11 @@ def fit(
     """Fit a detector on good parts and write it as a model version, for `sightline models add`."""
     from rich.progress import Progress
 
-    from services.core.detectors.detector import DetectorSpec
+    from services.core.detectors.panel import named_spec
     from services.core.preprocessing import Preprocessing
     from services.trainer.detector_version import FitOrder, fit_version
 
-    spec = DetectorSpec(detector, features, backbone, seed, dict(_option(text) for text in option or ()))
+    spec = named_spec(detector, features, backbone, seed, dict(_option(text) for text in option or ()))
     order = FitOrder(
         spec,
         alias,

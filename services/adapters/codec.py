@@ -48,6 +48,7 @@ _REASON_TO_WIRE = {
     Reason.UNSURE: events_pb2.VERDICT_REASON_UNSURE,
     Reason.UNREADABLE_IMAGE: events_pb2.VERDICT_REASON_UNREADABLE_IMAGE,
     Reason.DEADLINE_MISSED: events_pb2.VERDICT_REASON_DEADLINE_MISSED,
+    Reason.DISAGREEMENT: events_pb2.VERDICT_REASON_DISAGREEMENT,
 }
 _KIND_TO_WIRE = {
     CaseKind.FAIL: events_pb2.CASE_KIND_FAIL,
@@ -193,6 +194,7 @@ def inspection_to_message(inspection: Inspection) -> events_pb2.Inspection:
         ),
         detail=inspection.detail,
         trace_id=inspection.trace_id,
+        disagreement=inspection.disagreement,
     )
     if inspection.image_ref is not None:
         message.image_ref.CopyFrom(image_ref_to_message(inspection.image_ref))
@@ -211,6 +213,8 @@ def _inspection(message: events_pb2.Inspection) -> Inspection:
     timings = message.timings
     if _TRACE_ID.match(message.trace_id) is None:
         raise InvalidInputError(f"trace_id must be empty or 32 lower-case hex digits, got {message.trace_id[:80]!r}")
+    if not 0 <= message.disagreement <= 1:
+        raise InvalidInputError(f"disagreement must lie in 0..1, got {message.disagreement}")
     picture = message.WhichOneof("picture")
     return Inspection(
         frame_id=validate_frame_id(message.frame_id),
@@ -242,6 +246,7 @@ def _inspection(message: events_pb2.Inspection) -> Inspection:
         position=_position(message.position) if picture == "position" else None,
         detail=message.detail,
         trace_id=message.trace_id,
+        disagreement=message.disagreement,
     )
 
 

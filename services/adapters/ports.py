@@ -252,6 +252,8 @@ class InferenceResult:
     """Shape ``(B, C)``."""
     embedding: NDArray[np.float32]
     """Shape ``(B, D)``."""
+    disagreement: NDArray[np.float32]
+    """Shape ``(B,)``, how far the detectors of a panel disagree, in 0 to 1; all 0 of one model."""
 
 
 class InferenceClient(Protocol):

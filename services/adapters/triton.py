@@ -37,7 +37,7 @@ LOG = logging.getLogger(__name__)
 _PROBE_S = 0.5
 _READY_TIMEOUT_S = 2.0
 _POLL_S = 0.05
-_OUTPUTS = ("SCORE", "PROBABILITIES", "EMBEDDING")
+_OUTPUTS = ("SCORE", "PROBABILITIES", "EMBEDDING", "DISAGREEMENT")
 
 # A channel that was closed answers with ValueError.
 _NO_ANSWER = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
@@ -303,7 +303,9 @@ def _parse(response: service_pb2.ModelInferResponse) -> InferenceResult:
     missing = [name for name in _OUTPUTS if name not in found]
     if missing:
         raise InvalidInputError(f"a model must answer {', '.join(_OUTPUTS)} as FP32, it left out {missing}")
-    return InferenceResult(found["SCORE"].reshape(-1), found["PROBABILITIES"], found["EMBEDDING"])
+    return InferenceResult(
+        found["SCORE"].reshape(-1), found["PROBABILITIES"], found["EMBEDDING"], found["DISAGREEMENT"].reshape(-1)
+    )
 
 
 class TritonControl:

@@ -37,6 +37,8 @@ class Reason(enum.Enum):
     """The image could not be used; the frame is in the dead-letter topic."""
     DEADLINE_MISSED = "deadline_missed"
     """No verdict within the cycle time (said by ``outcome``)."""
+    DISAGREEMENT = "disagreement"
+    """The score lies clear of the uncertainty band, but too many detectors of a panel say otherwise."""
 
 
 class CaseKind(enum.Enum):
@@ -164,6 +166,8 @@ class Inspection:
     """What was wrong, for people, when ``reason`` is not about the score."""
     trace_id: str = ""
     """W3C trace id, 32 hex digits; empty when tracing is off."""
+    disagreement: float = 0.0
+    """How far the detectors of a panel disagree: 0 = all say the same, or there is only one model; 1 = evenly split."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -52,6 +52,7 @@ def inspection_json(inspection: Inspection) -> Json:
         "in_time": inspection.in_time,
         "total_ms": _number(inspection.timings.total_ms),
         "detail": inspection.detail,
+        "disagreement": inspection.disagreement,
     }
 
 

@@ -56,6 +56,7 @@ def ask(
                 np.concatenate([item.score for item in results]),
                 np.concatenate([item.probabilities for item in results]),
                 np.concatenate([item.embedding for item in results]),
+                np.concatenate([item.disagreement for item in results]),
             )
         )
 

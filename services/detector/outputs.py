@@ -48,7 +48,9 @@ def judge(job: Job, result: InferenceResult, first_row: int, infer_ms: float, no
     if deployment is None or job.rows is None:
         raise ValueError(f"a frame must be prepared before it is judged, got {frame.frame_id} without rows")
     worst, score = combine(result.score[first_row : first_row + len(job.rows)])
-    decision = decide(score, deployment.operating_point)
+    # Of the row that the score is of, as probabilities and embedding are.
+    disagreement = float(result.disagreement[first_row + worst])
+    decision = decide(score, deployment.operating_point, disagreement)
     probabilities = result.probabilities[first_row + worst]
     defect_class = ""
     if len(deployment.classes) > 1 and len(probabilities) == len(deployment.classes):
@@ -76,6 +78,7 @@ def judge(job: Job, result: InferenceResult, first_row: int, infer_ms: float, no
         image_ref=frame.image_ref,
         position=job.record.position if job.record is not None and frame.image_ref is None else None,
         trace_id=job.trace_id,
+        disagreement=disagreement,
     )
     return Answer(inspection, deployment.classes, probabilities, result.embedding[first_row + worst])
 

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.core.detectors.detector import LOCALISING
+from services.core.detectors.detector import LOCALISING, PANEL
+from services.core.detectors.panel import detectors_in
+from services.core.errors import InvalidInputError, ModelFormatError
 from services.core.manifest import ModelManifest
 from services.core.preprocessing import Preprocessing
 from services.core.types import triton_explainer_name
@@ -24,6 +26,7 @@ class Version:
         preprocessing: How an image becomes its input.
         classes: Names of its outputs.
         detector: Name of the detector that it is; empty for a network.
+        members: Names of the detectors that answer in a panel; empty for anything else.
     """
 
     alias: str
@@ -31,16 +34,26 @@ class Version:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     detector: str = ""
+    members: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, manifest: ModelManifest) -> Version:
-        """What the explainer needs of a manifest."""
-        return cls(manifest.alias, manifest.version, manifest.preprocessing, manifest.classes, manifest.detector)
+        """What the explainer needs of a manifest.
+
+        Raises:
+            ModelFormatError: If it is of a panel and does not say of which detectors.
+        """
+        size, classes, detector = manifest.preprocessing, manifest.classes, manifest.detector
+        try:
+            members = detectors_in(detector, manifest.architecture_options) if detector == PANEL else ()
+        except InvalidInputError as error:
+            raise ModelFormatError(f"model.json: {error}") from error
+        return cls(manifest.alias, manifest.version, size, classes, detector, members)
 
     @property
     def finds_places(self) -> bool:
         """Whether it makes a map by itself."""
-        return self.detector in LOCALISING
+        return not LOCALISING.isdisjoint((self.detector, *self.members))
 
     @property
     def model_name(self) -> str:

@@ -149,9 +149,10 @@ def _check(result: InferenceResult, manifest: ModelManifest, batch: int) -> None
     Raises:
         RefusedVersionError: Naming what is wrong.
     """
-    shapes = (result.score.shape, result.probabilities.shape, result.embedding.shape)
-    expected = ((batch,), (batch, len(manifest.classes)), (batch, manifest.embedding_size))
+    parts = (result.score, result.probabilities, result.embedding, result.disagreement)
+    shapes = tuple(part.shape for part in parts)
+    expected = ((batch,), (batch, len(manifest.classes)), (batch, manifest.embedding_size), (batch,))
     if shapes != expected:
         raise RefusedVersionError(f"{manifest.triton_model_name} must answer shapes {expected}, got {shapes}")
-    if not all(np.isfinite(part).all() for part in (result.score, result.probabilities, result.embedding)):
+    if not all(np.isfinite(part).all() for part in parts):
         raise RefusedVersionError(f"{manifest.triton_model_name} must answer finite numbers, got NaN or infinity")

@@ -24,8 +24,9 @@ from services.core.calibration import false_reject_threshold, parts_needed
 from services.core.decision import decide
 from services.core.detectors.calibrated import CalibratedDetector
 from services.core.detectors.catalogue import fit_detector
-from services.core.detectors.detector import Detector, DetectorSpec
-from services.core.detectors.scale import MIN_PARTS, ScoreScale, fit_scale
+from services.core.detectors.detector import PANEL, Detector, DetectorSpec
+from services.core.detectors.panel import MEMBERS, HeldOut, Panel, fit_panel
+from services.core.detectors.scale import MIN_PARTS, ScoreScale, fit_scale, worst_by_group
 from services.core.errors import ConflictError, ImageError, InvalidInputError
 from services.core.evaluation.metrics import bootstrap, rate
 from services.core.evaluation.report import evaluate
@@ -34,7 +35,7 @@ from services.core.imaging import ImageLimits, decode
 from services.core.manifest import DETECTOR_PREFIX, GOOD, Calibration, Lineage, Metric, ModelManifest
 from services.core.models.efficientnet_lite import LITE_NORMALISATION
 from services.core.preprocessing import Preprocessing, prepare
-from services.core.types import OperatingPoint, Verdict
+from services.core.types import Decision, OperatingPoint, Reason, Verdict
 
 ProgressReport = Callable[[float, str], None]
 
@@ -44,6 +45,9 @@ REVIEW_TARGET: Final = 0.05
 MOST_IMAGE_BYTES: Final = 4_000_000_000
 
 _SHARES: Final = {"fit": 0.6, "calibrate": 0.25, "holdout": 0.15}
+#: The scales of a panel's members take parts of their own; the hold-out and what the promise rests on stay as large.
+_PANEL_SHARES: Final = {"fit": 0.4, "members": 0.2, "calibrate": 0.25, "holdout": 0.15}
+_SEVERITY: Final = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 _REFERENCE_PARTS: Final = 200
 _BATCH: Final = 16
 _RESAMPLES: Final = 500
@@ -87,6 +91,7 @@ class _Set:
     images: tuple[LabelledImage, ...]
     scores: NDArray[np.float64]
     embeddings: NDArray[np.float32]
+    disagreements: NDArray[np.float64] | None = None
 
 
 def fit_version(
@@ -114,17 +119,16 @@ def fit_version(
     progress(0.0, "reading images")
     images = read_labelled_folder(data)
     good, bad = [one for one in images if not one.defect], [one for one in images if one.defect]
-    sides = _split(good, order.spec.seed)
-    pixels = _prepared(sides["fit"], order.preprocessing, lambda share: progress(0.15 * share, "reading images"))
-    detector = fit_detector(pixels, order.spec, lambda share, what: progress(0.15 + 0.6 * share, what))
-    del pixels
+    sides = _split(good, order.spec)
+    detector = _fitted(sides, order, progress)
     told = {}
-    for number, (name, chosen) in enumerate((*list(sides.items())[1:], ("bad", tuple(bad)))):
-        told[name] = _examined(detector, chosen, order.preprocessing)
+    for number, name in enumerate(("calibrate", "holdout", "bad")):
+        told[name] = _examined(detector, sides.get(name, tuple(bad)), order.preprocessing)
         progress(0.75 + 0.08 * (number + 1), "scoring held-out parts")
     scale = fit_scale(_by_group(told["calibrate"]), order.false_reject_target)
     point = OperatingPoint(0.5, _review_from(told["calibrate"], scale, order.review_target), 0.5)
-    manifest = _manifest(order, detector, scale, point, told, len(sides["fit"]), images)
+    n_fit = sum(len(side) for name, side in sides.items() if name not in told)
+    manifest = _manifest(order, detector, scale, point, told, n_fit, images)
     files = CalibratedDetector(detector, scale).files()
     reference, holdout = _reference(told["holdout"], scale), _holdout(told)
     write_version(ModelVersion(manifest, b"", holdout, reference, files), destination)
@@ -132,13 +136,27 @@ def fit_version(
     return manifest
 
 
-def _split(good: Sequence[LabelledImage], seed: int) -> dict[str, tuple[LabelledImage, ...]]:
+def _split(good: Sequence[LabelledImage], spec: DetectorSpec) -> dict[str, tuple[LabelledImage, ...]]:
     groups = [one.group for one in good]
-    least = math.ceil(MIN_PARTS / _SHARES["calibrate"])
+    shares, what = (_PANEL_SHARES, "panel") if spec.detector == PANEL else (_SHARES, "detector")
+    least = math.ceil(MIN_PARTS / shares.get("members", shares["calibrate"]))
     if len(set(groups)) < least:
-        raise InvalidInputError(f"a detector takes at least {least} good parts (groups), got {len(set(groups))}")
-    rows = split_by_group(groups, [GOOD] * len(good), _SHARES, seed)
+        raise InvalidInputError(f"a {what} takes at least {least} good parts (groups), got {len(set(groups))}")
+    rows = split_by_group(groups, [GOOD] * len(good), shares, spec.seed)
     return {name: tuple(good[row] for row in chosen) for name, chosen in rows.items()}
+
+
+def _fitted(sides: dict[str, tuple[LabelledImage, ...]], order: FitOrder, progress: ProgressReport) -> Detector:
+    pixels = _prepared(sides["fit"], order.preprocessing, lambda share: progress(0.15 * share, "reading images"))
+
+    def tell(share: float, what: str) -> None:
+        progress(0.15 + 0.6 * share, what)
+
+    if order.spec.detector != PANEL:
+        return fit_detector(pixels, order.spec, tell)
+    others = sides["members"]
+    held_out = HeldOut(_prepared(others, order.preprocessing, lambda _: None), [one.group for one in others])
+    return fit_panel(pixels, order.spec, held_out, order.false_reject_target, tell)
 
 
 def _prepared(
@@ -174,17 +192,17 @@ def _examined(
     ]
     if not found:
         return _Set((), np.empty(0), np.empty((0, detector.embedding_size), np.float32))
+    split = [one.disagreements for one in found if one.disagreements is not None]
     return _Set(
-        images, np.concatenate([one.scores for one in found]), np.concatenate([one.embeddings for one in found])
+        images,
+        np.concatenate([one.scores for one in found]),
+        np.concatenate([one.embeddings for one in found]),
+        np.concatenate(split) if split else None,
     )
 
 
 def _by_group(side: _Set) -> NDArray[np.float64]:
-    """One score for each part: its worst image, as the line has it."""
-    worst: dict[str, float] = {}
-    for one, score in zip(side.images, side.scores, strict=True):
-        worst[one.group] = max(score, worst.get(one.group, -math.inf))
-    return np.array([worst[group] for group in sorted(worst)])
+    return worst_by_group(side.scores, [one.group for one in side.images])
 
 
 def _review_from(side: _Set, scale: ScoreScale, target: float) -> float:
@@ -205,8 +223,10 @@ def _manifest(
     images: Sequence[LabelledImage],
 ) -> ModelManifest:
     spec = order.spec
-    calibrated = scale.apply(_by_group(told["calibrate"]))
-    suspect = f"; {scale.outlying_share:.0%} of its good parts look like hidden defects" if scale.suspect else ""
+    verdicts = _verdicts_by_part(told["calibrate"], scale, point)
+    scales = (scale, *(member.scale for member in detector.members)) if isinstance(detector, Panel) else (scale,)
+    outlying = max(one.outlying_share for one in scales)
+    suspect = f"; {outlying:.0%} of its good parts look like hidden defects" if outlying else ""
     return ModelManifest(
         alias=order.alias,
         version=order.version,
@@ -222,17 +242,17 @@ def _manifest(
             target=order.false_reject_target,
             confidence=scale.confidence if scale.basis == "confidence" else 0.0,
             method={"confidence": "clopper-pearson", "average": "conformal", "maximum": "maximum"}[scale.basis],
-            n_good=len(calibrated),
+            n_good=len(verdicts),
             n_defective=0,
             other_target=0.0,
             escape_rate=0.0,
-            false_reject_rate=_share(calibrated, point, Verdict.FAIL),
-            review_rate_good=_share(calibrated, point, Verdict.REVIEW),
+            false_reject_rate=rate(verdicts == Verdict.FAIL),
+            review_rate_good=rate(verdicts == Verdict.REVIEW),
             review_rate_defective=0.0,
         ),
         lineage=Lineage(
             source="folder",
-            description=f"{spec.detector} on good parts alone ({spec.features} features){suspect}",
+            description=f"{_described(spec)}{suspect}",
             seed=spec.seed,
             n_train=n_fit,
             n_calibration=len(told["calibrate"].images),
@@ -249,19 +269,47 @@ def _manifest(
 def _figures(told: dict[str, _Set], scale: ScoreScale, point: OperatingPoint, seed: int) -> dict[str, Metric]:
     good, bad = told["holdout"], told["bad"]
     scores = scale.apply(np.concatenate([good.scores, bad.scores]))
+    split = None if good.disagreements is None else np.concatenate([good.disagreements, _split_of(bad)])
     groups = [one.group for one in (*good.images, *bad.images)]
     defective = np.repeat([False, True], [len(good.images), len(bad.images)])
     if bad.images:
-        return evaluate(scores, defective, groups, point, seed, _RESAMPLES)
+        return evaluate(scores, defective, groups, point, seed, _RESAMPLES, split)
+    decisions = _decisions(good, scale, point)
 
-    def share(verdict: Verdict) -> Metric:
-        return bootstrap(lambda rows: _share(scores[rows], point, verdict), groups, seed, _RESAMPLES)
+    def share(told: Callable[[Decision], bool]) -> Metric:
+        said = np.array([told(decision) for decision in decisions])
+        return bootstrap(lambda rows: rate(said[rows]), groups, seed, _RESAMPLES)
 
-    return {"good_pass_rate": share(Verdict.PASS), "false_reject_rate": share(Verdict.FAIL)}
+    figures = {
+        "good_pass_rate": share(lambda one: one.verdict is Verdict.PASS),
+        "false_reject_rate": share(lambda one: one.verdict is Verdict.FAIL),
+    }
+    if split is not None:
+        figures["disagreement_rate_good"] = share(lambda one: one.reason is Reason.DISAGREEMENT)
+    return figures
 
 
-def _share(scores: NDArray[np.float64], point: OperatingPoint, verdict: Verdict) -> float:
-    return rate(np.array([decide(float(score), point).verdict is verdict for score in scores]))
+def _decisions(side: _Set, scale: ScoreScale, point: OperatingPoint) -> list[Decision]:
+    scores = scale.apply(side.scores)
+    return [decide(float(one), point, float(far)) for one, far in zip(scores, _split_of(side), strict=True)]
+
+
+def _verdicts_by_part(side: _Set, scale: ScoreScale, point: OperatingPoint) -> NDArray[np.object_]:
+    """The worst verdict of each part's images."""
+    worst: dict[str, Verdict] = {}
+    for one, decision in zip(side.images, _decisions(side, scale, point), strict=True):
+        worst[one.group] = max(worst.get(one.group, Verdict.PASS), decision.verdict, key=_SEVERITY.index)
+    return np.array([worst[group] for group in sorted(worst)], dtype=object)
+
+
+def _split_of(side: _Set) -> NDArray[np.float64]:
+    return np.zeros(len(side.scores)) if side.disagreements is None else side.disagreements
+
+
+def _described(spec: DetectorSpec) -> str:
+    if spec.detector == PANEL:
+        return f"panel of {spec.options[MEMBERS]} on good parts alone".replace(",", ", ")
+    return f"{spec.detector} on good parts alone ({spec.features} features)"
 
 
 def _holdout(told: dict[str, _Set]) -> Holdout:

@@ -32,7 +32,8 @@ def answer(_model_name: str, images: np.ndarray) -> InferenceResult:
     if images.max() == 13:
         raise InvalidInputError("thirteen is refused")
     score = expected_scores(images)
-    return InferenceResult(score, np.stack([1 - score, score], axis=1), images.astype(np.float32).mean(axis=(1, 2)))
+    channels = images.astype(np.float32).mean(axis=(1, 2))
+    return InferenceResult(score, np.stack([1 - score, score], axis=1), channels, channels[:, 0] / 510)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,8 @@ def test_answers_are_the_values_that_the_model_computes(subject: Subject, count:
     np.testing.assert_allclose(result.probabilities[:, 0], 1 - expected_scores(images), rtol=1e-5)
     np.testing.assert_allclose(result.embedding, images.astype(np.float32).mean(axis=(1, 2)), rtol=1e-5)
     assert result.score.shape == (count,)
+    np.testing.assert_allclose(result.disagreement, result.embedding[:, 0] / 510, rtol=1e-5)
+    assert result.disagreement.shape == (count,)
 
 
 def test_answers_of_batches_in_flight_together_are_not_mixed_up(subject: Subject) -> None:

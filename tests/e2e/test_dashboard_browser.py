@@ -331,6 +331,19 @@ def test_language_and_theme_are_kept(line: DashboardUnderTest, open_page: OpenPa
     expect(page.locator("html")).to_have_attribute("lang", "de")
 
 
+def test_a_part_says_that_the_detectors_of_a_panel_disagree(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    split = {"score": 0.83, "disagreement": 2 / 3}
+    [disputed, _] = line.publish_part(verdict=Verdict.REVIEW, reason=Reason.DISAGREEMENT, **split)
+    [failed, _] = line.publish_part(verdict=Verdict.FAIL, score=0.83, disagreement=0.5)
+    page = open_page(line.url)
+    page.goto(f"{line.url}/parts/{disputed.frame_id}")
+    expect(page.get_by_text("33% of the detectors are against the others: a person decides.")).to_be_visible()
+    page.goto(f"{line.url}/parts/{failed.frame_id}")
+    expect(page.get_by_text("Score 0.83: fails from 0.68 on.")).to_be_visible()
+    expect(page.get_by_text("The detectors disagree: 25% of them are against the others.")).to_be_visible()
+    assert accessibility_complaints(page) == []
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_wall_and_part_fit_the_screen_and_pass_the_accessibility_check(

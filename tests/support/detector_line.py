@@ -57,6 +57,7 @@ def brightness_scores(_name: str, images: NDArray[np.uint8]) -> InferenceResult:
         score,
         np.stack([1 - score, score * 0.25, score * 0.75], axis=1).astype(np.float32),
         np.repeat(score[:, None], EMBEDDING, axis=1),
+        np.zeros(len(images), np.float32),
     )
 
 

@@ -36,6 +36,8 @@ class TritonPythonModel:
                 "SCORE": score,
                 "PROBABILITIES": np.concatenate([1 - score, score], axis=1),
                 "EMBEDDING": channels,
+                # Tells rows apart, and stays below what would make a verdict REVIEW.
+                "DISAGREEMENT": channels[:, :1] / 510,
             }}
             answers.append(pb_utils.InferenceResponse([make_tensor(name, value) for name, value in outputs.items()]))
         return answers
@@ -49,7 +51,8 @@ input [{{ name: "IMAGE" data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] }}]
 output [
   {{ name: "SCORE" data_type: TYPE_FP32 dims: [ 1 ] }},
   {{ name: "PROBABILITIES" data_type: TYPE_FP32 dims: [ 2 ] }},
-  {{ name: "EMBEDDING" data_type: TYPE_FP32 dims: [ 3 ] }}
+  {{ name: "EMBEDDING" data_type: TYPE_FP32 dims: [ 3 ] }},
+  {{ name: "DISAGREEMENT" data_type: TYPE_FP32 dims: [ 1 ] }}
 ]
 dynamic_batching {{ }}
 instance_group [{{ count: 1 kind: KIND_CPU }}]

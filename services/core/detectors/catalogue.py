@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 from typing import Final, cast
 
-from services.core.detectors.detector import PATCH_KNN, UTRAD, Detector, DetectorSpec, Files, Images, Progress
+from services.core.detectors.detector import PANEL, PATCH_KNN, UTRAD, Detector, DetectorSpec, Files, Images, Progress
+from services.core.errors import InvalidInputError
 
 #: Where detectors live: module, how to fit one, how to read one. Each loads libraries that the others do without.
 _HOMES: Final = {
     PATCH_KNN: ("services.core.detectors.patch_knn", "fit_patch_knn", "load_patch_knn"),
     UTRAD: ("services.core.detectors.utrad", "fit_utrad", "load_utrad"),
 }
+#: A panel is fitted by what also has parts for its members' scales.
+_PANEL: Final = ("services.core.detectors.panel", "", "load_panel")
 _FIFTEEN: Final = ("services.core.detectors.pyod_detectors", "fit_pyod", "load_pyod")
 
 
@@ -33,6 +36,8 @@ def fit_detector(images: Images, spec: DetectorSpec, progress: Progress | None =
         DetectorFitError: If the detector cannot be fitted to these images; the message says what to change.
     """
     tell = progress if progress is not None else _tell_nobody
+    if spec.detector == PANEL:
+        raise InvalidInputError("a panel is fitted with good parts for its members' scales, by panel.fit_panel")
     module, fit, _ = _HOMES.get(spec.detector, _FIFTEEN)
     return cast("Detector", getattr(importlib.import_module(module), fit)(images, spec, tell))
 
@@ -48,7 +53,7 @@ def load_detector(spec: DetectorSpec, image_shape: tuple[int, int, int], files: 
     Raises:
         ModelFormatError: If the files are not of that detector, or are damaged or tampered with.
     """
-    module, _, load = _HOMES.get(spec.detector, _FIFTEEN)
+    module, _, load = _PANEL if spec.detector == PANEL else _HOMES.get(spec.detector, _FIFTEEN)
     return cast("Detector", getattr(importlib.import_module(module), load)(spec, image_shape, files))
 
 

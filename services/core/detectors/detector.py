@@ -54,6 +54,9 @@ LOCALISING: Final = frozenset({PATCH_KNN, UTRAD})
 
 DETECTORS: Final = (*PYOD_DETECTORS, PATCH_KNN, UTRAD)
 
+#: Several of them in one, see ``panel``.
+PANEL: Final = "panel"
+
 
 class Examined(NamedTuple):
     """What a detector says of a batch of images; one row for each."""
@@ -64,6 +67,8 @@ class Examined(NamedTuple):
     """What the detector compares, shape ``(N, D)``; for near hits and near misses."""
     maps: NDArray[np.float32] | None
     """Anomaly maps over the whole image, shape ``(N, h, w)``, in the unit of the scores; None of one that has none."""
+    disagreements: NDArray[np.float64] | None = None
+    """How far the members of a panel disagree, shape ``(N,)``, in 0 to 1; None of a single detector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class DetectorSpec:
     """Everything that decides what a detector is, except for the images.
 
     Attributes:
-        detector: One of :data:`DETECTORS`.
+        detector: One of :data:`DETECTORS`, or :data:`PANEL`, whose options list its members.
         features: Of the fifteen: a pipeline's name, see ``features.parse_features``: ``raw``, ``pca300``, ``pca700``,
             ``pca300-rbf``, ``embedding`` and so on. The last two have their own.
         backbone: Network of ``services.core.models`` for features that need one.
@@ -86,7 +91,7 @@ class DetectorSpec:
     options: Mapping[str, OptionValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.detector not in DETECTORS:
+        if self.detector not in (*DETECTORS, PANEL):
             raise InvalidInputError(f"a detector must be one of {', '.join(DETECTORS)}, got {self.detector!r}")
         if self.seed < 0:
             raise InvalidInputError(f"seed must be >= 0, got {self.seed}")

@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -39,6 +40,9 @@ MIN_PARTS: Final = 8
 MAX_HIDDEN_SHARE: Final = 0.1
 
 Basis = Literal["confidence", "average", "maximum"]
+
+#: Farthest that :func:`to_distance` goes; maps travel in half floats, which end at 65504.
+MAX_DISTANCE: Final = 1e4
 
 _SCHEMA: Final = 1
 _FAR_OUT: Final = 3.0
@@ -122,6 +126,37 @@ class ScoreScale:
             raise
         except InvalidInputError as error:
             raise ModelFormatError(f"scale.json: {error}") from error
+
+
+def to_distance(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Undo the bend of :meth:`ScoreScale.apply`, so that what is far out looks far out again.
+
+    Args:
+        scores: Calibrated scores, in 0 to 1.
+
+    Returns:
+        0 at the threshold, -4 at the median good part, within +-:data:`MAX_DISTANCE`; the order is kept.
+    """
+    bent = 2 * np.asarray(scores, dtype=np.float64) - 1
+    most = MAX_DISTANCE / (1 + MAX_DISTANCE)
+    bent = np.clip(bent, -most, most)
+    return np.asarray(bent / (1 - np.abs(bent)))
+
+
+def worst_by_group(scores: NDArray[np.floating], groups: Sequence[str]) -> NDArray[np.float64]:
+    """Give each part one score: its worst image's, as the line has it.
+
+    Args:
+        scores: One for each image, shape ``(n,)``.
+        groups: The part of each image.
+
+    Returns:
+        One for each part, in the order of their names.
+    """
+    worst: dict[str, float] = {}
+    for group, score in zip(groups, scores, strict=True):
+        worst[group] = max(float(score), worst.get(group, -math.inf))
+    return np.array([worst[group] for group in sorted(worst)])
 
 
 def fit_scale(

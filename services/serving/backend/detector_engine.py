@@ -42,7 +42,9 @@ class DetectorEngine:
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
         """Score a batch; class 1 is *anomaly*."""
         scores, found = self._calibrated.examine(images)
-        return Answer(scores, np.stack([1 - scores, scores], axis=1), found.embeddings.astype(np.float32))
+        disagreements = None if found.disagreements is None else found.disagreements.astype(np.float32)
+        probabilities = np.stack([1 - scores, scores], axis=1)
+        return Answer(scores, probabilities, found.embeddings.astype(np.float32), disagreements)
 
     def maps(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """The detector's own anomaly maps, shape ``(N, h, w)``; None of one that finds no places."""

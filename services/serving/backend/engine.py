@@ -1,7 +1,7 @@
 """What an engine is: it runs one network inside a Triton process.
 
 Every engine takes the same batch of pixels and gives the same three arrays, so that a version may be served by
-whichever is fastest where it runs.
+whichever is fastest where it runs; a panel of detectors adds a fourth.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ class Answer(NamedTuple):
     """Shape ``(B, C)``."""
     embeddings: NDArray[np.float32]
     """Shape ``(B, D)``."""
+    disagreements: NDArray[np.float32] | None = None
+    """Shape ``(B,)``, how far the detectors of a panel disagree, in 0 to 1; None where one model answers."""
+
+    def rows(self, start: int, stop: int) -> Answer:
+        """What is said of the images ``start`` to ``stop`` of the batch."""
+        split = None if self.disagreements is None else self.disagreements[start:stop]
+        parts = (self.scores[start:stop], self.probabilities[start:stop], self.embeddings[start:stop])
+        return Answer(*parts, split)
 
 
 class InferenceEngine(Protocol):

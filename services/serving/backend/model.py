@@ -70,8 +70,7 @@ class TritonPythonModel:
             return [answered for batch in batches for answered in self._answer([batch])]
         answered, start = [], 0
         for index, images in batches:
-            rows = Answer(*(array[start : start + len(images)] for array in answer))
-            answered.append((index, _response(rows)))
+            answered.append((index, _response(answer.rows(start, start + len(images)))))
             start += len(images)
         return answered
 
@@ -79,7 +78,13 @@ class TritonPythonModel:
 def _response(rows: Answer) -> Any:
     if not np.isfinite(rows.scores).all():
         return _refusal("a score must be finite, got NaN or infinity", pb_utils.TritonError.INVALID_ARG)
-    outputs = {"SCORE": rows.scores.reshape(-1, 1), "PROBABILITIES": rows.probabilities, "EMBEDDING": rows.embeddings}
+    disagreements = np.zeros_like(rows.scores) if rows.disagreements is None else rows.disagreements
+    outputs = {
+        "SCORE": rows.scores.reshape(-1, 1),
+        "PROBABILITIES": rows.probabilities,
+        "EMBEDDING": rows.embeddings,
+        "DISAGREEMENT": disagreements.reshape(-1, 1),
+    }
     return pb_utils.InferenceResponse([make_tensor(name, array) for name, array in outputs.items()])
 
 

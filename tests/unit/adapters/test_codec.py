@@ -86,6 +86,7 @@ def inspections(draw: st.DrawFn) -> Inspection:
         timings=StageTimings(*(draw(st.floats(0, 1e9)) for _ in range(5))),
         detail=draw(st.text(max_size=50)),
         trace_id=draw(st.just("") | st.binary(min_size=16, max_size=16).map(bytes.hex)),
+        disagreement=draw(st.floats(0, 1)),
         **draw(places),
     )
 
@@ -254,6 +255,14 @@ def test_a_verdict_that_is_not_known_here_is_review() -> None:
     assert (back.verdict, back.reason) == (Verdict.REVIEW, Reason.UNSURE)
     message.verdict = events_pb2.VERDICT_UNSPECIFIED
     assert codec.inspection_from_message(message).verdict is Verdict.REVIEW
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
+def test_a_disagreement_out_of_its_range_is_refused(value: float) -> None:
+    message = codec.inspection_to_message(an_inspection())
+    message.disagreement = value
+    with pytest.raises(EventDecodeError, match=r"disagreement must lie in 0\.\.1, got"):
+        codec.decode_inspection(message.SerializeToString())
 
 
 def test_a_case_kind_that_is_not_known_here_follows_the_verdict() -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.decision import decide, validate_operating_point
+from services.core.decision import DISAGREEMENT_LIMIT, decide, validate_operating_point
 from services.core.types import OperatingPoint, Reason, Verdict
 
 BAND = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.7)
@@ -70,3 +71,51 @@ def test_an_operating_point_out_of_order_or_not_finite_is_refused(point: Operati
         validate_operating_point(point)
     with pytest.raises(ValueError, match="operating point must"):
         decide(0.5, point)
+
+
+@pytest.mark.parametrize(
+    ("members", "against", "reviewed"),
+    [
+        (2, 0, False),
+        (2, 1, True),
+        (3, 1, True),
+        (4, 1, False),
+        (4, 2, True),
+        (5, 1, False),
+        (5, 2, True),
+        (6, 1, False),
+        (6, 2, True),
+        (7, 2, False),
+        (7, 3, True),
+        (8, 2, False),
+        (8, 3, True),
+        (9, 2, False),
+        (9, 3, True),
+    ],
+)
+def test_a_third_of_a_panel_against_the_others_makes_pass_and_fail_a_review(
+    members: int, against: int, *, reviewed: bool
+) -> None:
+    # As it comes from Triton.
+    disagreement = float(np.float32(2 * against / members))
+    for score, otherwise in ((0.1, Verdict.PASS), (0.9, Verdict.FAIL)):
+        decision = decide(score, BAND, disagreement)
+        if reviewed:
+            assert (decision.verdict, decision.reason) == (Verdict.REVIEW, Reason.DISAGREEMENT)
+        else:
+            assert (decision.verdict, decision.reason) == (otherwise, Reason.SCORE)
+        assert decision.uncertainty == decide(score, BAND).uncertainty
+
+
+def test_what_is_unsure_by_its_score_stays_unsure_however_the_votes_are() -> None:
+    assert decide(0.5, BAND, 1.0).reason is Reason.UNSURE
+    assert decide(math.nan, BAND, 1.0).reason is Reason.UNSURE
+
+
+def test_a_disagreement_that_is_no_number_is_review_and_never_pass() -> None:
+    assert decide(0.1, BAND, math.nan).reason is Reason.DISAGREEMENT
+
+
+def test_the_limit_lies_between_two_splits_that_a_panel_can_have() -> None:
+    splits = {2 * against / members for members in range(2, 10) for against in range(members // 2 + 1)}
+    assert min(abs(split - DISAGREEMENT_LIMIT) for split in splits) > 1e-3

@@ -15,7 +15,7 @@ from services.core import topics
 from services.core.errors import UnavailableError
 from services.core.identity import derive_frame_id
 from services.core.imaging import encode_jpeg
-from services.core.types import Inspection, StageTimings
+from services.core.types import Inspection, Reason, StageTimings, Verdict
 from services.dashboard.app import make_app, make_context
 from services.dashboard.components import ComponentBoard, Reading, State
 from services.dashboard.explanations import ExplanationIndex
@@ -80,6 +80,14 @@ def test_numbers_that_json_does_not_know_become_null(site: Site) -> None:
     one = site.add(score=float("nan"), timings=StageTimings(total_ms=float("inf")))
     part = site.client.get(f"/api/v1/parts/{one.frame_id}").json()
     assert (part["inspection"]["score"], part["timings"]["total_ms"]) == (None, None)
+
+
+def test_a_split_panel_is_told_with_its_part_and_on_the_wall(site: Site) -> None:
+    one = site.add(verdict=Verdict.REVIEW, reason=Reason.DISAGREEMENT, disagreement=2 / 3)
+    part = site.client.get(f"/api/v1/parts/{one.frame_id}").json()
+    assert (part["inspection"]["reason"], part["inspection"]["disagreement"]) == ("disagreement", 2 / 3)
+    [camera] = site.client.get("/api/v1/wall").json()["lines"][0]["cameras"]
+    assert camera["flagged"][0]["disagreement"] == 2 / 3
 
 
 def test_a_wall_of_very_many_cameras_stays_bounded(site: Site) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from services.detector import pipeline
 from services.detector.job import Job
 from services.runtime import metrics
 from services.runtime.settings import LimitSettings
-from tests.support.detector_line import EMBEDDING, Line, brightness_scores, make_frame, picture, wait_until
+from tests.support.detector_line import EMBEDDING, SIDE_PX, Line, brightness_scores, make_frame, picture, wait_until
 
 GOOD, UNSURE, BAD = picture(10), picture(128), picture(250)
 
@@ -48,6 +49,49 @@ def test_each_frame_gets_the_verdict_of_its_score(line: Line) -> None:
     assert (bad.alias, bad.model_version, bad.defect_class) == ("default", 1, "hole")
     assert bad.position is not None
     assert bad.position.topic == topics.FRAMES
+
+
+def test_a_panel_that_is_split_sends_the_part_to_a_person_and_says_how_far() -> None:
+    def split_on_grey(name: str, images: np.ndarray) -> InferenceResult:
+        told = brightness_scores(name, images)
+        grey = np.abs(told.score - 250 / 255) > 1e-3
+        return replace(told, disagreement=np.where(grey, np.float32(2 / 3), np.float32(0)).astype(np.float32))
+
+    line = Line(split_on_grey)
+    line.add_version(1)
+    line.promote(1)
+    line.start()
+    try:
+        line.send(make_frame(0, GOOD), make_frame(1, UNSURE), make_frame(2, BAD))
+        said = {item.part_id: item for item in line.wait_for_verdicts(3)}
+        wait_until(lambda: len(line.cases) == 3, "three cases")
+    finally:
+        line.stop()
+
+    good, unsure, bad = (said[f"part-{number}"] for number in range(3))
+    assert (good.verdict, good.reason) == (Verdict.REVIEW, Reason.DISAGREEMENT)
+    assert (unsure.verdict, unsure.reason) == (Verdict.REVIEW, Reason.UNSURE)
+    assert (bad.verdict, bad.reason) == (Verdict.FAIL, Reason.SCORE)
+    assert [one.disagreement for one in (good, unsure, bad)] == pytest.approx([2 / 3, 2 / 3, 0])
+    cases = {case.inspection.part_id: case for case in line.cases}
+    assert cases["part-0"].kind is CaseKind.REVIEW
+    assert cases["part-0"].inspection.disagreement == pytest.approx(2 / 3)
+
+
+def test_of_several_tiles_the_worst_ones_disagreement_counts(line: Line) -> None:
+    def split_on_the_first(name: str, images: np.ndarray) -> InferenceResult:
+        told = brightness_scores(name, images)
+        return replace(told, disagreement=(told.score < 0.5).astype(np.float32))
+
+    line.inference._function = split_on_the_first
+    line.add_version(2, preprocessing=Preprocessing("tiles", SIDE_PX, SIDE_PX, overlap=0.0))
+    line.promote(2)
+    line.start()
+    image = np.full((SIDE_PX, 2 * SIDE_PX, 3), 10, np.uint8)
+    image[:, SIDE_PX:] = 250
+    line.send(make_frame(0, encode_png(image)))
+    (told,) = line.wait_for_verdicts(1)
+    assert (told.verdict, told.disagreement) == (Verdict.FAIL, 0)
 
 
 def test_a_settled_frame_is_let_go_without_the_garbage_collector(line: Line) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -72,6 +74,15 @@ def test_a_detector_shows_its_own_map_first_and_is_not_asked_what_only_a_network
     assert told.suited(plan, version_of("lof")).methods == ("invrise-soft",)
     assert told.suited(plan, version_of("")) == plan
     assert told.order(told.suited(plan, version_of("utrad")))[0] == "anomaly-map"
+
+
+def test_a_panel_shows_a_map_where_one_of_its_detectors_has_one() -> None:
+    told = policy()
+    plan = told.plan(make_case(0, IMAGE), 0)
+    mixed = replace(version_of("panel"), members=("lof", "patch-knn"))
+    assert told.suited(plan, mixed).methods == ("anomaly-map", "invrise-soft")
+    blind = replace(version_of("panel"), members=("lof", "iforest"))
+    assert told.suited(plan, blind).methods == ("invrise-soft",)
 
 
 def test_while_cases_pile_up_a_detector_without_a_map_gets_one_of_few_passes() -> None:

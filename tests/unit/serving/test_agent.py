@@ -117,7 +117,10 @@ class Line:
 def right_answer(_name: str, images: np.ndarray) -> InferenceResult:
     count, embedding = len(images), EMBEDDING["customnet"]
     return InferenceResult(
-        np.zeros(count, np.float32), np.zeros((count, 2), np.float32), np.zeros((count, embedding), np.float32)
+        np.zeros(count, np.float32),
+        np.zeros((count, 2), np.float32),
+        np.zeros((count, embedding), np.float32),
+        np.zeros(count, np.float32),
     )
 
 
@@ -311,10 +314,27 @@ def test_a_version_that_is_not_in_the_store_does_not_keep_the_others_from_their_
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (lambda count: InferenceResult(np.zeros(count), np.zeros((count, 3)), np.zeros((count, 4))), "answer shapes"),
         (
             lambda count: InferenceResult(
-                np.full(count, np.nan), np.zeros((count, 2)), np.zeros((count, EMBEDDING["customnet"]))
+                np.zeros(count), np.zeros((count, 3)), np.zeros((count, 4)), np.zeros((count, 1))
+            ),
+            "answer shapes",
+        ),
+        (
+            lambda count: InferenceResult(
+                np.full(count, np.nan),
+                np.zeros((count, 2)),
+                np.zeros((count, EMBEDDING["customnet"])),
+                np.zeros(count),
+            ),
+            "finite",
+        ),
+        (
+            lambda count: InferenceResult(
+                np.zeros(count),
+                np.zeros((count, 2)),
+                np.zeros((count, EMBEDDING["customnet"])),
+                np.full(count, np.nan),
             ),
             "finite",
         ),

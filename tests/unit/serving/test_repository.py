@@ -58,7 +58,7 @@ def test_a_cpu_configuration_says_what_the_manifest_says(manifest: ModelManifest
         [192, 320, 3],
     )
     outputs = {output.name: list(output.dims) for output in config.output}
-    assert outputs == {"SCORE": [1], "PROBABILITIES": [3], "EMBEDDING": [512]}
+    assert outputs == {"SCORE": [1], "PROBABILITIES": [3], "EMBEDDING": [512], "DISAGREEMENT": [1]}
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
     assert config.parameters["version_folder"].string_value == "/data/weld/3"
     assert config.parameters["threads"].string_value == "2"

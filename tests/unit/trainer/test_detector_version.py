@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from services.adapters.datasets import write_labelled_folder
 from services.adapters.modelfolder import (
@@ -17,15 +19,19 @@ from services.adapters.modelfolder import (
     read_reference,
     verify_version,
 )
+from services.cli import app
 from services.core.decision import decide
+from services.core.detectors import panel as panels
 from services.core.detectors.calibrated import CalibratedDetector
 from services.core.detectors.detector import DetectorSpec
+from services.core.detectors.panel import named_spec
 from services.core.errors import ConflictError, ExplanationError, InvalidInputError, ModelFormatError
 from services.core.imaging import ImageLimits, decode, encode_png
 from services.core.manifest import ModelManifest
 from services.core.preprocessing import Preprocessing, prepare
 from services.core.simulation.line import defect_classes, draw_part
-from services.core.types import Verdict
+from services.core.types import Reason, Verdict
+from services.explainer.versions import Version
 from services.serving.backend.choice import build_engine
 from services.serving.backend.engine import EngineRequest
 from services.serving.backend.explained_version import ExplainedVersion
@@ -138,6 +144,109 @@ def test_a_broken_file_is_named_and_nothing_is_half_written(tmp_path: Path) -> N
     with pytest.raises(InvalidInputError, match=r"07\.png"):
         fit_version(tmp_path / "data", FitOrder(KNN, preprocessing=SIZE), tmp_path / "v")
     assert not (tmp_path / "v").exists()
+
+
+@pytest.fixture(scope="module")
+def panel(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("panel") / "1"
+    spec = named_spec(["hbos:pca12", "lof:pca16", "patch-knn"], "raw", KNN.backbone, 0, {"patch-knn.bank_limit": 256})
+    fit_version(data, FitOrder(spec, preprocessing=SIZE, false_reject_target=0.05), folder)
+    return folder
+
+
+def test_a_panel_becomes_a_version_whose_manifest_lists_its_members(panel: Path) -> None:
+    manifest = verify_version(panel)
+    assert manifest.architecture == "detector:panel"
+    assert manifest.architecture_options["members"] == "hbos:pca12,lof:pca16,patch-knn"
+    assert manifest.architecture_options["patch-knn.bank_limit"] == 256
+    assert manifest.lineage.description.startswith("panel of hbos:pca12, lof:pca16, patch-knn on good parts alone")
+    good = sum(part.label == "good" for part in read_holdout(panel).parts)
+    assert manifest.lineage.n_train + manifest.lineage.n_calibration + good == 70
+    version = Version.of(manifest)
+    assert version.members == ("hbos", "lof", "patch-knn")
+    assert version.finds_places
+
+
+def test_the_command_fits_a_panel_where_several_detectors_are_named(data: Path, tmp_path: Path) -> None:
+    named = ["--detector", "hbos", "--detector", "knn:pca12", "--features", "pca8", "--option", "knn.n_neighbors=3"]
+    where = ["--data", str(data), "--out", str(tmp_path / "v"), "--size", "64"]
+    done = CliRunner().invoke(app, ["fit", *named, *where])
+    assert done.exit_code == 0, done.output
+    manifest = verify_version(tmp_path / "v")
+    assert manifest.detector == "panel"
+    assert manifest.architecture_options["members"] == "hbos:pca8,knn:pca12"
+    assert manifest.architecture_options["knn.n_neighbors"] == 3
+    done = CliRunner().invoke(
+        app, ["fit", "--detector", "lof:pca8", *where[:2], "--out", str(tmp_path / "w"), *where[4:]]
+    )
+    assert done.exit_code == 0, done.output
+    assert verify_version(tmp_path / "w").architecture == "detector:lof"
+
+
+def test_the_engine_of_a_panel_gives_its_scores_its_disagreement_and_the_map_of_its_member(panel: Path) -> None:
+    manifest, reference = verify_version(panel), read_reference(panel)
+    images = np.concatenate(
+        [prepare(decode(reference.images[name], ImageLimits()), manifest.preprocessing) for name in reference.files]
+    )
+    answer = build_engine("auto", EngineRequest(panel))(images)
+    np.testing.assert_allclose(answer.scores, reference.scores, atol=1e-4)
+    assert answer.disagreements is not None
+    assert answer.disagreements.dtype == np.float32
+    assert set(np.round(answer.disagreements * 3).tolist()) <= {0, 2}
+    own = ExplainedVersion("auto", EngineRequest(panel)).own_map(images[0])
+    assert own is not None
+    assert own.shape == (64, 64)
+    assert np.isfinite(own).all()
+
+
+def test_the_figures_of_a_panel_hold_what_its_disagreement_costs(panel: Path) -> None:
+    manifest, holdout = verify_version(panel), read_reference(panel)
+    images = np.concatenate(
+        [prepare(decode(holdout.images[name], ImageLimits()), manifest.preprocessing) for name in holdout.files]
+    )
+    answer = build_engine("auto", EngineRequest(panel))(images)
+    assert answer.disagreements is not None
+    decisions = [
+        decide(float(score), manifest.operating_point, float(far))
+        for score, far in zip(answer.scores, answer.disagreements, strict=True)
+    ]
+    reviewed = np.mean([one.verdict is Verdict.REVIEW for one in decisions])
+    disagreed = np.mean([one.reason is Reason.DISAGREEMENT for one in decisions])
+    assert manifest.metrics["review_rate_good"].value == pytest.approx(reviewed)
+    assert manifest.metrics["disagreement_rate_good"].value == pytest.approx(disagreed)
+    assert "disagreement_rate_defective" in manifest.metrics
+
+
+def test_the_calibration_of_a_panel_counts_reviews_by_disagreement(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = FitOrder(named_spec(["hbos", "knn"], "pca12", KNN.backbone, 0, {}), preprocessing=SIZE)
+    agreed = fit_version(data, order, tmp_path / "agreed").calibration
+    monkeypatch.setattr(panels, "disagreement", lambda votes: np.ones(votes.shape[1]))
+    split = fit_version(data, order, tmp_path / "split").calibration
+    assert agreed.review_rate_good < 0.5
+    assert split.review_rate_good == 1
+    assert split.false_reject_rate == 0
+
+
+def test_a_panel_on_good_parts_alone_tells_what_its_disagreement_costs(tmp_path: Path) -> None:
+    write_labelled_folder([draw_part("fabric", seed, defect=None) for seed in range(40)], tmp_path / "data")
+    order = FitOrder(named_spec(["hbos", "knn"], "pca8", KNN.backbone, 0, {}), preprocessing=SIZE)
+    manifest = fit_version(tmp_path / "data", order, tmp_path / "v")
+    assert set(manifest.metrics) == {"good_pass_rate", "false_reject_rate", "disagreement_rate_good"}
+
+
+def test_a_panel_takes_more_good_parts_than_one_detector(tmp_path: Path) -> None:
+    write_labelled_folder([draw_part("fabric", seed, defect=None) for seed in range(36)], tmp_path / "data")
+    order = FitOrder(named_spec(["hbos", "knn"], "pca8", KNN.backbone, 0, {}), preprocessing=SIZE)
+    with pytest.raises(InvalidInputError, match=r"a panel takes at least 40 good parts .*got 36"):
+        fit_version(tmp_path / "data", order, tmp_path / "v")
+
+
+def test_a_manifest_of_a_panel_that_lists_no_members_is_refused_by_the_explainer(panel: Path) -> None:
+    manifest = verify_version(panel)
+    with pytest.raises(ModelFormatError, match=r"model\.json: a panel must list its members"):
+        Version.of(dataclasses.replace(manifest, architecture_options={}))
 
 
 def test_a_version_is_never_written_over(version: Path, data: Path) -> None:

@@ -21,6 +21,7 @@ class VerdictReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_REASON_UNSURE: _ClassVar[VerdictReason]
     VERDICT_REASON_UNREADABLE_IMAGE: _ClassVar[VerdictReason]
     VERDICT_REASON_DEADLINE_MISSED: _ClassVar[VerdictReason]
+    VERDICT_REASON_DISAGREEMENT: _ClassVar[VerdictReason]
 
 class CaseKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -61,6 +62,7 @@ VERDICT_REASON_SCORE: VerdictReason
 VERDICT_REASON_UNSURE: VerdictReason
 VERDICT_REASON_UNREADABLE_IMAGE: VerdictReason
 VERDICT_REASON_DEADLINE_MISSED: VerdictReason
+VERDICT_REASON_DISAGREEMENT: VerdictReason
 CASE_KIND_UNSPECIFIED: CaseKind
 CASE_KIND_FAIL: CaseKind
 CASE_KIND_REVIEW: CaseKind
@@ -154,7 +156,7 @@ class StageTimings(_message.Message):
     def __init__(self, queue_ms: _Optional[float] = ..., fetch_ms: _Optional[float] = ..., decode_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
 
 class Inspection(_message.Message):
-    __slots__ = ("frame_id", "part_id", "line_id", "camera_id", "product", "sequence", "captured_at_ns", "decided_at_ns", "verdict", "reason", "score", "operating_point", "uncertainty", "alias", "model_version", "defect_class", "cycle_time_ms", "in_time", "timings", "image_ref", "position", "detail", "trace_id")
+    __slots__ = ("frame_id", "part_id", "line_id", "camera_id", "product", "sequence", "captured_at_ns", "decided_at_ns", "verdict", "reason", "score", "operating_point", "uncertainty", "alias", "model_version", "defect_class", "cycle_time_ms", "in_time", "timings", "image_ref", "position", "detail", "trace_id", "disagreement")
     FRAME_ID_FIELD_NUMBER: _ClassVar[int]
     PART_ID_FIELD_NUMBER: _ClassVar[int]
     LINE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +180,7 @@ class Inspection(_message.Message):
     POSITION_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    DISAGREEMENT_FIELD_NUMBER: _ClassVar[int]
     frame_id: str
     part_id: str
     line_id: str
@@ -201,7 +204,8 @@ class Inspection(_message.Message):
     position: RecordPosition
     detail: str
     trace_id: str
-    def __init__(self, frame_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., decided_at_ns: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[_Union[VerdictReason, str]] = ..., score: _Optional[float] = ..., operating_point: _Optional[_Union[OperatingPoint, _Mapping]] = ..., uncertainty: _Optional[float] = ..., alias: _Optional[str] = ..., model_version: _Optional[int] = ..., defect_class: _Optional[str] = ..., cycle_time_ms: _Optional[int] = ..., in_time: _Optional[bool] = ..., timings: _Optional[_Union[StageTimings, _Mapping]] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., position: _Optional[_Union[RecordPosition, _Mapping]] = ..., detail: _Optional[str] = ..., trace_id: _Optional[str] = ...) -> None: ...
+    disagreement: float
+    def __init__(self, frame_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., decided_at_ns: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[_Union[VerdictReason, str]] = ..., score: _Optional[float] = ..., operating_point: _Optional[_Union[OperatingPoint, _Mapping]] = ..., uncertainty: _Optional[float] = ..., alias: _Optional[str] = ..., model_version: _Optional[int] = ..., defect_class: _Optional[str] = ..., cycle_time_ms: _Optional[int] = ..., in_time: _Optional[bool] = ..., timings: _Optional[_Union[StageTimings, _Mapping]] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., position: _Optional[_Union[RecordPosition, _Mapping]] = ..., detail: _Optional[str] = ..., trace_id: _Optional[str] = ..., disagreement: _Optional[float] = ...) -> None: ...
 
 class Case(_message.Message):
     __slots__ = ("case_id", "kind", "inspection", "sampling_probability", "image", "image_ref", "embedding_f16")

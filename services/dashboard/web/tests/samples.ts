@@ -35,6 +35,7 @@ export function inspection(number: number, change: Partial<Inspection> = {}): In
     in_time: true,
     total_ms: 40,
     detail: "",
+    disagreement: 0,
     ...change,
   };
 }

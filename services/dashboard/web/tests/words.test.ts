@@ -3,7 +3,7 @@ import { fill } from "../src/i18n";
 import { de } from "../src/i18n/de";
 import { en } from "../src/i18n/en";
 import { makeFormats } from "../src/i18n/format";
-import { why } from "../src/pages/part/why";
+import { split, why } from "../src/pages/part/why";
 import { inspection } from "./samples";
 
 const english = makeFormats("en-GB");
@@ -25,6 +25,21 @@ describe("the verdict in plain words", () => {
     expect(why(inspection(1, { score: 0.83, verdict: "fail" }), say, english)).toBe("Score 0.83: fails from 0.68 on.");
     expect(why(inspection(1), say, english)).toContain("passes below 0.55");
     expect(why(inspection(1, { verdict: "review", reason: "unsure", score: 0.6 }), say, english)).toContain("a person decides");
+  });
+
+  it("says how many detectors are against the others where that is the reason", () => {
+    const disputed = inspection(1, { verdict: "review", reason: "disagreement", score: 0.83, disagreement: 2 / 3 });
+    expect(why(disputed, say, english)).toBe(
+      "Score 0.83, limit 0.62, but 33% of the detectors are against the others: a person decides.",
+    );
+    expect(split(disputed, say, english)).toBeNull();
+  });
+
+  it("tells of a split that did not decide beside the reason that did", () => {
+    const failed = inspection(1, { verdict: "fail", score: 0.83, disagreement: 0.5 });
+    expect(why(failed, say, english)).toContain("fails from 0.68 on");
+    expect(split(failed, say, english)).toBe("The detectors disagree: 25% of them are against the others.");
+    expect(split(inspection(1), say, english)).toBeNull();
   });
 
   it("does not speak of a score where no model saw the picture", () => {

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from services.core.detectors.scale import MEDIAN_SCORE, ScoreScale, fit_scale
+from services.core.detectors.scale import (
+    MAX_DISTANCE,
+    MEDIAN_SCORE,
+    ScoreScale,
+    fit_scale,
+    to_distance,
+    worst_by_group,
+)
 from services.core.errors import InvalidInputError, ModelFormatError
 
 
@@ -133,3 +140,19 @@ def test_a_scale_survives_json_and_a_tampered_one_is_refused() -> None:
         ScoreScale.from_json(scale.to_json().replace(f'"unit": {scale.unit}'.encode(), b'"unit": -1.0'))
     with pytest.raises(ModelFormatError, match="schema must be 1, got 2"):
         ScoreScale.from_json(scale.to_json().replace(b'"schema": 1', b'"schema": 2'))
+
+
+def test_a_distance_is_0_at_the_threshold_and_undoes_the_bend_of_the_scale() -> None:
+    scale = ScoreScale(100.0, 100.0, 0.01, 0.95, "maximum", 10, 0, 0.0)
+    raw = np.array([-900.0, 0.0, 75.0, 100.0, 125.0, 2_600.0])
+    np.testing.assert_allclose(to_distance(scale.apply(raw)), (raw - 100) / 25, rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_farther_than_any_distance_gets_the_largest() -> None:
+    np.testing.assert_allclose(to_distance(np.array([0.0, 1.0])), [-MAX_DISTANCE, MAX_DISTANCE])
+    assert np.isfinite(np.float16(to_distance(np.array([0.0, 1.0])))).all()
+
+
+def test_each_part_has_the_score_of_its_worst_image() -> None:
+    scores = worst_by_group(np.array([1.0, 5.0, 3.0, 2.0]), ["b", "a", "b", "a"])
+    np.testing.assert_array_equal(scores, [5.0, 3.0])

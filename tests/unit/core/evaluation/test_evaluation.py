@@ -83,6 +83,20 @@ def test_the_report_counts_verdicts_and_not_only_the_threshold() -> None:
     assert all(metric.low <= metric.value <= metric.high for metric in report.values())
 
 
+def test_the_report_of_a_panel_counts_what_its_disagreement_sends_to_a_person() -> None:
+    scores = np.array([0.1, 0.2, 0.45, 0.8, 0.1, 0.45, 0.9, 0.9])
+    defective = np.array([False] * 4 + [True] * 4)
+    split = np.array([1.0, 0.5, 1.0, 0.0, 1.0, 0.0, 1.0, 0.5])
+    parts = [str(i) for i in range(8)]
+    report = evaluate(scores, defective, parts, OperatingPoint(0.5, 0.4, 0.6), 0, 50, split)
+    assert report["disagreement_rate_good"].value == 0.25
+    assert report["review_rate_good"].value == 0.5
+    assert report["good_pass_rate"].value == 0.25
+    assert report["disagreement_rate_defective"].value == 0.5
+    assert report["escape_rate"].value == 0
+    assert "disagreement_rate_good" not in evaluate(scores, defective, parts, OperatingPoint(0.5, 0.4, 0.6), 0, 50)
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 6), min_size=24, max_size=60))
 def test_no_group_is_ever_on_two_sides_and_every_image_is_somewhere(seed: int, sizes: list[int]) -> None:

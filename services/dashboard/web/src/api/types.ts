@@ -1,7 +1,7 @@
 // What the dashboard's server sends; services/dashboard/views.py says the same in Python.
 
 export type Verdict = "pass" | "fail" | "review";
-export type Reason = "score" | "unsure" | "unreadable_image" | "deadline_missed";
+export type Reason = "score" | "unsure" | "unreadable_image" | "deadline_missed" | "disagreement";
 
 export interface Inspection {
   frame_id: string;
@@ -28,6 +28,8 @@ export interface Inspection {
   in_time: boolean;
   total_ms: number | null;
   detail: string;
+  /** Of the detectors of a panel: twice the share of the minority, 0 to 1; 0 where all say the same or there is one. */
+  disagreement: number;
 }
 
 /** Over the last five minutes, apart from `seen` (since the start) and `frames_per_s` (last ten seconds). */

@@ -137,6 +137,9 @@ export const de: Catalogue = {
   "why.pass.score": "Score {score}: klar unter der Grenze, gut unter {low}.",
   "why.fail.score": "Score {score}: Ausschuss ab {high}.",
   "why.review.unsure": "Score {score} liegt zwischen {low} und {high}: zu knapp, ein Mensch entscheidet.",
+  "why.review.disagreement":
+    "Score {score}, Grenze {threshold}, aber {percent} der Detektoren sind gegen die übrigen: ein Mensch entscheidet.",
+  "why.disagreement": "Die Detektoren sind uneins: {percent} von ihnen sind gegen die übrigen.",
   "why.unreadable": "Das Bild war nicht zu gebrauchen, kein Modell hat es beurteilt. Ein Mensch entscheidet.",
   "why.deadline": "Innerhalb der Taktzeit kam kein Urteil. Ein Mensch entscheidet.",
   "why.other": "Score {score}, Grenze {threshold}.",

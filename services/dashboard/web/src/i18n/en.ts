@@ -136,6 +136,9 @@ export const en = {
   "why.pass.score": "Score {score}: clear of the limit, passes below {low}.",
   "why.fail.score": "Score {score}: fails from {high} on.",
   "why.review.unsure": "Score {score} lies between {low} and {high}: too close to call, a person decides.",
+  "why.review.disagreement":
+    "Score {score}, limit {threshold}, but {percent} of the detectors are against the others: a person decides.",
+  "why.disagreement": "The detectors disagree: {percent} of them are against the others.",
   "why.unreadable": "The picture could not be used, so no model has judged it. A person decides.",
   "why.deadline": "No verdict came within the cycle time. A person decides.",
   "why.other": "Score {score}, limit {threshold}.",
