@@ -25,7 +25,7 @@ from services.serving.backend.engine import Answer, EngineRequest
 from services.serving.backend.explained_version import ExplainedVersion
 from services.serving.backend.explaining import EVIDENCE_PASSES, GivenUpError, OutOfTimeError, Terms, explain
 from services.serving.backend.record import Choice, key_of, write_choice
-from services.serving.backend.reference import good_parts
+from services.adapters.goodparts import good_parts
 from tests.support.model_versions import write_model_version
 
 
