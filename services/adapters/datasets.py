@@ -151,8 +151,12 @@ def read_good_folder(root: Path) -> tuple[LabelledImage, ...]:
     return tuple(one for one in read_labelled_folder(root) if not one.defect)
 
 
-def walk_pictures(root: Path) -> Iterator[Path]:
+def walk_pictures(root: Path, skip: Path | None = None) -> Iterator[Path]:
     """Every picture below a folder, folder by folder, each in the order of names; what is hidden is left out.
+
+    Args:
+        root: The folder.
+        skip: A folder in it that is left out too.
 
     Raises:
         NotFoundError: There is no such folder.
@@ -160,7 +164,7 @@ def walk_pictures(root: Path) -> Iterator[Path]:
     if not root.is_dir():
         raise NotFoundError(f"a folder of pictures must exist, got {root}")
     for folder, names, _ in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        names[:] = sorted(name for name in names if not name.startswith(".") and Path(folder) / name != skip)
         yield from _images(Path(folder))
 
 

@@ -170,14 +170,16 @@ def rank_archive(
     """
     if top < 1:
         raise InvalidInputError(f"top must be at least 1, got {top}")
-    total = sum(1 for _ in walk_pictures(data))
+    # A list that is written into the archive itself is no part of it.
+    skip = data / out.resolve().relative_to(data.resolve()) if out.resolve().is_relative_to(data.resolve()) else None
+    total = sum(1 for _ in walk_pictures(data, skip))
     if not total:
         raise InvalidInputError(f"an archive must hold at least one picture, got none below {data}")
     out.mkdir(parents=True, exist_ok=True)
     ranking, counter = Ranking(), _Counter()
     with (out / SCORES).open("a+b") as file:
         known = _take_up(file, _header(scorer, data), counter)
-        missing = (path for path in walk_pictures(data) if path.relative_to(data).as_posix() not in known)
+        missing = (path for path in walk_pictures(data, skip) if path.relative_to(data).as_posix() not in known)
         began_s = time.monotonic()
         while batch := list(islice(missing, BATCH)):
             for row in _scored(scorer, batch, data):
