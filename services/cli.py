@@ -262,7 +262,6 @@ def rank(
     Goes on where it was when it is run again after it was cut short.
     """
     from services.trainer.fitted import FittedVersion
-    from services.trainer.rank_report import write_rank_report
     from services.trainer.ranking import RANKED, rank_archive
     from services.trainer.review import ReviewPlace, check_registered, send_to_review
 
@@ -293,7 +292,11 @@ def rank(
                 at.done / at.total, f"{at.done} of {at.total}, {at.flagged_per_1000:.1f} of 1000 flagged"
             ),
         )
-        shown = write_rank_report(fitted, data, found, out, report) if page else None
+        shown = None
+        if page:
+            from services.trainer.rank_report import write_rank_report
+
+            shown = write_rank_report(fitted, data, found, out, report)
         sent: list[str] = []
         if review:
             with _objects() as store, _writer() as writer:

@@ -61,7 +61,7 @@ class Collected:
             return ""
         shown = [f"{name} ({reason})" for name, reason in list(self.left_out.items())[:_SHOWN_IDS]]
         more = f" and {len(self.left_out) - _SHOWN_IDS} more" if len(self.left_out) > _SHOWN_IDS else ""
-        return f"left out {len(self.left_out)} frames whose image cannot be used: {', '.join(shown)}{more}"
+        return f"frames left out whose image cannot be used: {len(self.left_out)}: {', '.join(shown)}{more}"
 
 
 # ---- the object store

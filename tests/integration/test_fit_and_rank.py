@@ -134,7 +134,7 @@ def test_a_detector_is_fitted_to_what_the_line_passed(
         "fit", *FAST, "--data", "line", "--since", "5m", "--camera", camera, "--passed-only", "--out", str(out)
     )
     assert done.exit_code == 0, done.output
-    assert "left out 1 frames whose image cannot be used" in done.output
+    assert "frames left out whose image cannot be used: 1: " in done.output
     lineage = verify_version(out).lineage
     assert lineage.source == "line"
     assert "72 of 73 passed frames of 20" in lineage.description

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.decision import decide, validate_operating_point
+from services.core.decision import decide, for_a_person, validate_operating_point
 from services.core.types import OperatingPoint, Reason, Verdict
 
 BAND = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.7)
@@ -70,3 +70,12 @@ def test_an_operating_point_out_of_order_or_not_finite_is_refused(point: Operati
         validate_operating_point(point)
     with pytest.raises(ValueError, match="operating point must"):
         decide(0.5, point)
+
+
+@pytest.mark.parametrize("score", [0.1, 0.5, 0.9, math.nan])
+def test_what_a_person_is_to_look_at_is_never_passed_and_keeps_its_doubt(score: float) -> None:
+    own = decide(score, BAND)
+    asked = for_a_person(own)
+    assert asked.verdict is (Verdict.REVIEW if own.verdict is Verdict.PASS else own.verdict)
+    assert asked.reason is (Reason.UNSURE if own.verdict is Verdict.PASS else own.reason)
+    assert asked.uncertainty == own.uncertainty

@@ -168,7 +168,7 @@ def test_frames_that_cannot_be_used_are_counted_and_left_out(line: Line, tmp_pat
         "image_unsupported",
         "not_found",
     ]
-    assert "left out 4 frames whose image cannot be used" in collected.complaint
+    assert "frames left out whose image cannot be used: 4: " in collected.complaint
 
 
 def test_a_window_without_a_usable_image_is_refused(line: Line, tmp_path: Path) -> None:
