@@ -13,8 +13,9 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
     from services.adapters.connection import KafkaConnection
     from services.adapters.modelregistry import ModelRegistry
     from services.adapters.modelstore import ModelStore
+    from services.adapters.ports import ObjectStore, RecordWriter
     from services.core.types import AliasState
     from services.local.linefile import CommandSettings
     from services.runtime.settings import ServiceSettings
+    from services.trainer.detector_version import FitOrder, Origin
+    from services.trainer.ranking import Ranking
+    from services.trainer.sources import Collected
 
 app = typer.Typer(
     help="Visual inspection of production lines: images in, verdicts and their reasons out.",
@@ -183,6 +188,19 @@ def fit_starter(
     _OUT.print(f"{folder}: {manifest.alias} version {manifest.version}{figure}", highlight=False, soft_wrap=True)
 
 
+Features = Annotated[
+    str, typer.Option(help="Of the fifteen: raw, pca300, pca300-rbf, embedding, embedding-pca100, ...")
+]
+Backbone = Annotated[str, typer.Option(help="Network of features that need one.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=VALUE for the detector, DETECTOR.NAME=VALUE for one of a panel; may be repeated."),
+]
+Size = Annotated[int, typer.Option(min=8, help="Rows and columns of its input, pixels.")]
+FalseRejects = Annotated[float, typer.Option(help="Largest share of good parts to reject.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the split and of everything random.")]
+
+
 @app.command("fit", rich_help_panel="By hand")
 def fit(
     detector: Annotated[
@@ -191,46 +209,242 @@ def fit(
             help="Which: patch-knn, utrad, lof, lof:embedding-pca64, ... (docs/detectors.md); several are a panel."
         ),
     ],
-    data: Annotated[Path, typer.Option(help="Labelled folder; good parts are enough.", exists=True, file_okay=False)],
+    data: Annotated[
+        str,
+        typer.Option(help="Labelled folder (good parts are enough); s3://PREFIX of one; or line: what the line saw."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the new model version; must not exist.")],
-    features: Annotated[
-        str, typer.Option(help="Of the fifteen: raw, pca300, pca300-rbf, embedding, embedding-pca100, ...")
-    ] = "embedding",
-    backbone: Annotated[str, typer.Option(help="Network of features that need one.")] = "efficientnet-lite0",
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE for the detector, DETECTOR.NAME=VALUE for one of a panel; may be repeated."),
-    ] = None,
-    size: Annotated[int, typer.Option(min=8, help="Rows and columns of its input, pixels.")] = 224,
-    false_rejects: Annotated[float, typer.Option(help="Largest share of good parts to reject.")] = 0.01,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and of everything random.")] = 0,
+    features: Features = "embedding",
+    backbone: Backbone = "efficientnet-lite0",
+    option: Options = None,
+    size: Size = 224,
+    false_rejects: FalseRejects = 0.01,
+    seed: Seed = 0,
     version: Annotated[int, typer.Option(min=1, help="Number of the version.")] = 1,
     alias: Alias = "default",
+    since: Annotated[str, typer.Option(help="From when (with --data line): ISO 8601, or 90m, 2h, 3d ago.")] = "",
+    until: Annotated[str, typer.Option(help="Up to when (with --data line); now if not said.")] = "",
+    camera: Annotated[list[str] | None, typer.Option(help="Only this camera (line); may be repeated.")] = None,
+    product: Annotated[str, typer.Option(help="Only this product (line).")] = "",
+    passed_only: Annotated[bool, typer.Option(help="Only what the live model passed (line).")] = False,
+    most: Annotated[int, typer.Option(min=1, help="Most frames; a uniform sample of more (line).")] = 2000,
 ) -> None:
     """Fit a detector on good parts and write it as a model version, for `sightline models add`."""
-    from rich.progress import Progress
+    from services.trainer.detector_version import fit_version
 
+    order = _fit_order(detector, features, backbone, option, size, false_rejects, seed, version, alias)
+    asked = _LineOptions(since, until, tuple(camera or ()), product, passed_only, most)
+    with _bar() as report, _images_of(data, asked, seed, report) as (folder, origin):
+        manifest = fit_version(folder, dataclasses.replace(order, origin=origin), out, report)
+    figures = ", ".join(f"{name} {metric.value:.3f}" for name, metric in sorted(manifest.metrics.items()))
+    _OUT.print(f"{out}: {manifest.alias} version {manifest.version}, {manifest.lineage.description}", soft_wrap=True)
+    _OUT.print(figures, highlight=False, soft_wrap=True)
+
+
+@app.command("rank", rich_help_panel="By hand")
+def rank(
+    data: Annotated[Path, typer.Option(help="Folder of unlabelled pictures.", exists=True, file_okay=False)],
+    version: Annotated[
+        Path | None, typer.Option(help="Folder of a model version that ranks them.", exists=True, file_okay=False)
+    ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(help="In place of --version: the detector to fit on --good first; several are a panel."),
+    ] = None,
+    good: Annotated[Path | None, typer.Option(help="Folder of good parts to fit on.", file_okay=False)] = None,
+    keep: Annotated[Path | None, typer.Option(help="Where the fitted version is kept.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the scores, the list and the page.")] = Path("ranked"),
+    top: Annotated[int, typer.Option(min=1, help="Pictures on the page, and sent to review.")] = 50,
+    page: Annotated[bool, typer.Option(help="Explain the top and write the page.")] = True,
+    review: Annotated[bool, typer.Option(help="Send the top to review on the running line.")] = False,
+    line: Annotated[str, typer.Option(help="Line that they are shown under in review.")] = "archive",
+    camera: Annotated[str, typer.Option(help="Camera that they are shown under in review.")] = "search",
+    product: Annotated[str, typer.Option(help="Product that they are shown as; the version's alias if not said.")] = "",
+    features: Features = "embedding",
+    backbone: Backbone = "efficientnet-lite0",
+    option: Options = None,
+    size: Size = 224,
+    false_rejects: FalseRejects = 0.01,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Search an archive: score every picture, list the most anomalous first, show where they are.
+
+    Goes on where it was when it is run again after it was cut short.
+    """
+    from services.trainer.fitted import FittedVersion
+    from services.trainer.ranking import RANKED, rank_archive
+    from services.trainer.review import ReviewPlace, check_registered, send_to_review
+
+    if (version is None) == (not detector) or bool(detector) != (good is not None) or (keep and version):
+        raise typer.BadParameter("either --version, or --detector with --good (and --keep) must be given")
+    place = ReviewPlace(line, camera, product)
+    if review and version is None:
+        raise typer.BadParameter("--review needs --version: a version that the line knows, see sightline models add")
+    with _bar() as report:
+        folder = version
+        if folder is None:
+            from services.adapters.datasets import read_good_folder
+            from services.trainer.detector_version import fit_once
+
+            order = _fit_order(detector or [], features, backbone, option, size, false_rejects, seed, 1, "default")
+            folder = keep or out / "version"
+            fit_once(read_good_folder(good or Path()), order, folder, report)
+        fitted = FittedVersion(folder)
+        if review:
+            with _registry() as registry, _model_store() as models:
+                check_registered(fitted.manifest, registry, models, folder)
+        found = rank_archive(
+            fitted,
+            data,
+            out,
+            top,
+            lambda at: report(
+                at.done / at.total, f"{at.done} of {at.total}, {at.flagged_per_1000:.1f} of 1000 flagged"
+            ),
+        )
+        shown = None
+        if page:
+            from services.trainer.rank_report import write_rank_report
+
+            shown = write_rank_report(fitted, data, found, out, report)
+        sent: list[str] = []
+        if review:
+            with _objects() as store, _writer() as writer:
+                sent = send_to_review(
+                    fitted, data, found.top, place, store, writer, lambda share: report(share, "sending to review")
+                )
+    written = {"list": str(out / RANKED), "page": str(shown) if shown else None, "review": sent}
+    if as_json:
+        sys.stdout.write(json.dumps(found.as_json() | written) + "\n")
+        return
+    _show_ranking(found, written)
+
+
+def _show_ranking(found: Ranking, written: dict[str, Any]) -> None:
+    table = Table("rank", "score", "verdict", "uncertainty", "file", box=None)
+    for one in found.top[:10]:
+        table.add_row(str(one.rank), f"{one.score:.4f}", one.verdict, f"{one.uncertainty:.2f}", one.file)
+    _OUT.print(table)
+    told = found.as_json()
+    rate = "" if told["images_per_s"] is None else f", {told['images_per_s']:.1f} a second"
+    rates = [told["flagged_per_1000"], told["review_per_1000"]]
+    flagged, unsure = ("-" if each is None else f"{each:.1f}" for each in rates)
+    _OUT.print(
+        f"{told['scored']} pictures scored{rate}; of 1000: {flagged} flagged, {unsure} for review",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if found.broken:
+        names = ", ".join(f"{name} ({reason})" for name, reason in found.broken_files[:5])
+        _ERR.print(f"{found.broken} files could not be used: {names}", markup=False, highlight=False, soft_wrap=True)
+    for name in ("list", "page"):
+        if written[name]:
+            _OUT.print(f"{name}: {written[name]}", highlight=False, soft_wrap=True)
+    if written["review"]:
+        _OUT.print(f"sent to review: {len(written['review'])}", highlight=False)
+
+
+def _fit_order(
+    detector: list[str],
+    features: str,
+    backbone: str,
+    option: list[str] | None,
+    size: int,
+    false_rejects: float,
+    seed: int,
+    version: int,
+    alias: str,
+) -> FitOrder:
     from services.core.detectors.panel import named_spec
     from services.core.preprocessing import Preprocessing
-    from services.trainer.detector_version import FitOrder, fit_version
+    from services.trainer.detector_version import FitOrder
 
-    spec = named_spec(detector, features, backbone, seed, dict(_option(text) for text in option or ()))
-    order = FitOrder(
-        spec,
+    return FitOrder(
+        named_spec(detector, features, backbone, seed, dict(_option(text) for text in option or ())),
         alias,
         version,
         Preprocessing(height_px=size, width_px=size),
         false_rejects,
         review_target=max(0.05, false_rejects),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _LineOptions:
+    """What only ``--data line`` takes."""
+
+    since: str = ""
+    until: str = ""
+    cameras: tuple[str, ...] = ()
+    product: str = ""
+    passed_only: bool = False
+    most: int = 2000
+
+
+@contextmanager
+def _images_of(
+    data: str, asked: _LineOptions, seed: int, report: Callable[[float, str], None]
+) -> Iterator[tuple[Path, Origin]]:
+    """The labelled folder that ``--data`` means; one that had to be collected is gone at the end."""
+    from services.trainer.detector_version import Origin
+
+    if data != "line" and asked != _LineOptions():
+        raise typer.BadParameter(
+            f"--since, --until, --camera, --product, --passed-only and --most need --data line, got --data {data}"
+        )
+    if data != "line" and not data.startswith("s3://"):
+        if not Path(data).is_dir():
+            raise typer.BadParameter(
+                f"--data must be a folder, s3://PREFIX or line, got {data!r}, which does not exist"
+            )
+        yield Path(data), Origin()
+        return
+    from services.trainer.sources import collect_from_store
+
+    with tempfile.TemporaryDirectory(prefix="sightline-fit-") as name, _objects() as store:
+        folder = Path(name)
+        if data == "line":
+            collected = _from_line(asked, seed, store, folder, report)
+        else:
+            collected = collect_from_store(store, data.removeprefix("s3://"), folder, report)
+        if collected.complaint:
+            _ERR.print(collected.complaint, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        yield folder, collected.origin
+
+
+def _from_line(
+    asked: _LineOptions, seed: int, store: ObjectStore, folder: Path, report: Callable[[float, str], None]
+) -> Collected:
+    from contextlib import ExitStack, closing
+
+    from services.adapters.kafka import KafkaTopicReader
+    from services.core.timespan import parse_window
+    from services.core.topics import FRAMES, VERDICTS
+    from services.trainer.sources import LineQuery, collect_from_line
+
+    if not asked.since:
+        raise typer.BadParameter("--data line needs --since: ISO 8601, or how long ago (90m, 2h, 3d)")
+    now_ms = time.time_ns() // 1_000_000
+    window = parse_window(asked.since, asked.until, now_ms)
+    query = LineQuery(window, asked.cameras, asked.product, asked.most, seed)
+    connection = _kafka()
+    with ExitStack() as open_ones:
+        frames = open_ones.enter_context(closing(KafkaTopicReader(connection, [FRAMES])))
+        verdicts = None
+        if asked.passed_only:
+            verdicts = open_ones.enter_context(closing(KafkaTopicReader(connection, [VERDICTS])))
+        return collect_from_line(query, frames, store, folder, report, verdicts=verdicts, now_ms=now_ms)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[float, str], None]]:
+    """A bar on the terminal, and what moves it."""
+    from rich.progress import Progress
+
     with Progress(console=_ERR, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
-        manifest = fit_version(
-            data, order, out, lambda share, what: bar.update(task, completed=share, description=what)
-        )
-    figures = ", ".join(f"{name} {metric.value:.3f}" for name, metric in sorted(manifest.metrics.items()))
-    _OUT.print(f"{out}: {manifest.alias} version {manifest.version}, {manifest.lineage.description}", soft_wrap=True)
-    _OUT.print(figures, highlight=False, soft_wrap=True)
+        yield lambda share, what: bar.update(task, completed=share, description=what)
 
 
 def _option(text: str) -> tuple[str, bool | int | float | str]:
@@ -435,6 +649,24 @@ def _model_store() -> Iterator[ModelStore]:
     from services.adapters.objectstore import S3ObjectStore
 
     yield ModelStore(S3ObjectStore(_settings().object_store.connection()))
+
+
+@contextmanager
+def _objects() -> Iterator[ObjectStore]:
+    from services.adapters.objectstore import S3ObjectStore
+
+    yield S3ObjectStore(_settings().object_store.connection())
+
+
+@contextmanager
+def _writer() -> Iterator[RecordWriter]:
+    from services.adapters.kafka import KafkaRecordWriter
+
+    writer = KafkaRecordWriter(_kafka())
+    try:
+        yield writer
+    finally:
+        writer.close(10)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -111,13 +112,60 @@ def write_labelled_folder(parts: Iterable[SimulatedPart], root: Path, *, suffix:
             _write_picture(root / "masks" / f"{stem}.png", part.mask.astype(np.uint8) * np.uint8(255))
         row = (f"{stem}{suffix}", int(part.is_defective), part.defect_class or "good", group, part.seed, part.product)
         rows.append(row)
+    write_labels(rows, root)
+    return len(rows)
+
+
+def write_labels(rows: Iterable[Sequence[object]], root: Path) -> None:
+    """Write the labels of a folder in the first layout, whole or not at all.
+
+    Args:
+        rows: ``file``, ``defect`` (1 or 0), ``class``, ``group``, ``seed``, ``product`` of each image.
+        root: The folder.
+    """
     unfinished = root / f"{_LABELS}.part"
     with unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows(rows)
     unfinished.replace(root / _LABELS)
-    return len(rows)
+
+
+def read_good_folder(root: Path) -> tuple[LabelledImage, ...]:
+    """Read good parts alone: the good ones of a labelled folder, or every picture that lies directly in a plain one.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        The images, in a fixed order.
+
+    Raises:
+        NotFoundError: There is no such folder.
+        InvalidInputError: It holds no picture, or its labels contradict its files.
+    """
+    if not root.is_dir():
+        raise NotFoundError(f"a folder of good parts must exist, got {root}")
+    if not (root / _LABELS).exists() and (pictures := _images(root)):
+        return tuple(LabelledImage(path, False, "", path.stem) for path in pictures)
+    return tuple(one for one in read_labelled_folder(root) if not one.defect)
+
+
+def walk_pictures(root: Path, skip: Path | None = None) -> Iterator[Path]:
+    """Every picture below a folder, folder by folder, each in the order of names; what is hidden is left out.
+
+    Args:
+        root: The folder.
+        skip: A folder in it that is left out too.
+
+    Raises:
+        NotFoundError: There is no such folder.
+    """
+    if not root.is_dir():
+        raise NotFoundError(f"a folder of pictures must exist, got {root}")
+    for folder, names, _ in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith(".") and Path(folder) / name != skip)
+        yield from _images(Path(folder))
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -552,6 +552,41 @@ class KafkaTopicReader(_Reading):
             else:
                 self._client.seek(partition, at.offset)
 
+    def read_between(self, since_ms: int, until_ms: int, timeout_s: float) -> Iterator[Record]:
+        """Yield every record written from one time on and before another (ms since the epoch), as far as they are now.
+
+        Raises:
+            UnavailableError: When nothing comes for ``timeout_s`` although there is more.
+        """
+        self.seek_to_time(since_ms)
+        ends = self._ends_before(until_ms)
+        heard_s = time.monotonic()
+        try:
+            while open_ones := [each for each in self._all if self._position(each, timeout_s) < ends[each]]:
+                if time.monotonic() - heard_s > timeout_s:
+                    raise UnavailableError(f"records must come within {timeout_s} s, got none of {len(open_ones)} logs")
+                # What lies beyond the window is not fetched: it may be a hundred times as much.
+                self._client.pause(*(each for each in self._all if each not in open_ones))
+                records = self.poll(max_records=500, timeout_s=0.5)
+                if records:
+                    heard_s = time.monotonic()
+                for record in records:
+                    if record.offset < ends[_theirs(record.topic_partition)]:
+                        if since_ms <= record.timestamp_ms < until_ms:
+                            yield record
+                        # Whoever takes long over a record has not been kept waiting.
+                        heard_s = time.monotonic()
+        finally:
+            self._client.resume(*self._all)
+
+    def _ends_before(self, until_ms: int) -> dict[kafka.TopicPartition, int]:
+        """Where each partition's records of before a time end, or end now."""
+        ends = self._try("find the ends", lambda: self._client.end_offsets(self._all, timeout_ms=self._timeout_ms))
+        wanted = dict.fromkeys(self._all, until_ms)
+        later = self._try("find a time", lambda: self._client.offsets_for_times(wanted, timeout_ms=self._timeout_ms))
+        found = {each: at for each in self._all if (at := later.get(each)) is not None and at.timestamp >= 0}
+        return {each: min(ends[each], found[each].offset) if each in found else ends[each] for each in self._all}
+
 
 class KafkaRecordFetcher(_Reading):
     """A ``RecordFetcher``; callers on several threads take turns."""

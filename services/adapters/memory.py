@@ -364,6 +364,13 @@ class MemoryTopicReader:
             kept = self._broker.read(partition, 0, end)
             self._positions[partition] = next((each.offset for each in kept if each.timestamp_ms >= timestamp_ms), end)
 
+    def read_between(self, since_ms: int, until_ms: int, timeout_s: float) -> Iterator[Record]:
+        """Yield what is there now of that time."""
+        self.seek_to_time(since_ms)
+        for record in self.read_to_end(timeout_s):
+            if since_ms <= record.timestamp_ms < until_ms:
+                yield record
+
     def close(self) -> None:
         """Nothing to let go."""
 

@@ -161,6 +161,16 @@ class TopicReader(Protocol):
         """
         ...
 
+    def read_between(self, since_ms: int, until_ms: int, timeout_s: float) -> Iterator[Record]:
+        """Yield every record written from one time on and before another (ms since the epoch), as far as they are now.
+
+        Where the reader stands afterwards is not promised.
+
+        Raises:
+            UnavailableError: When nothing comes for ``timeout_s`` although there is more.
+        """
+        ...
+
     def close(self) -> None:
         """Let go; idempotent."""
         ...

@@ -45,6 +45,13 @@ def decide(score: float, operating_point: OperatingPoint, disagreement: float = 
     return Decision(Verdict.FAIL if score >= operating_point.review_high else Verdict.PASS, Reason.SCORE, doubt)
 
 
+def for_a_person(decision: Decision) -> Decision:
+    """What is said of a part that somebody is to look at whatever its score: REVIEW in place of PASS."""
+    if decision.verdict is not Verdict.PASS:
+        return decision
+    return Decision(Verdict.REVIEW, Reason.UNSURE, decision.uncertainty)
+
+
 def validate_operating_point(operating_point: OperatingPoint) -> None:
     """Refuse an operating point that cannot be meant.
 

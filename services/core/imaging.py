@@ -13,6 +13,7 @@ Decided here, once, for training, serving and display:
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -107,6 +108,11 @@ def encode_jpeg(image: RgbImage, quality: int = 90) -> bytes:
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must lie in 1..100, got {quality}")
     return _encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def data_url(image: RgbImage, quality: int = 88) -> str:
+    """A picture as text inside a page: a ``data:`` URL of a JPEG; see :func:`encode_jpeg`."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image, quality)).decode()
 
 
 def encode_png(image: RgbImage, compression: int = 1) -> bytes:
@@ -218,6 +224,7 @@ __all__ = [
     "FULL_RANGE_WHITE",
     "ImageHeader",
     "ImageLimits",
+    "data_url",
     "decode",
     "encode_jpeg",
     "encode_png",

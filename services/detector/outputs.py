@@ -7,15 +7,11 @@ import math
 
 import numpy as np
 
-from services.adapters import codec
 from services.adapters.ports import InferenceResult
-from services.core import topics
 from services.core.decision import decide
 from services.core.errors import SightlineError
-from services.core.identity import case_id
 from services.core.preprocessing import combine
 from services.core.types import (
-    Case,
     CaseKind,
     ImageRef,
     Inspection,
@@ -26,12 +22,11 @@ from services.core.types import (
 )
 from services.detector.job import Answer, Job
 from services.runtime.outbox import Output
+from services.runtime.verdicts import case_output, likeliest_defect, verdict_output
 
 #: Cuts of a verdict that no model gave.
 NO_OPERATING_POINT = OperatingPoint(math.nan, math.nan, math.nan)
-_NO_EMBEDDING = np.empty(0, np.float16)
 _DETAIL_CHARACTERS = 500
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def judge(job: Job, result: InferenceResult, first_row: int, infer_ms: float, now_ns: int) -> Answer:
@@ -52,9 +47,6 @@ def judge(job: Job, result: InferenceResult, first_row: int, infer_ms: float, no
     disagreement = float(result.disagreement[first_row + worst])
     decision = decide(score, deployment.operating_point, disagreement)
     probabilities = result.probabilities[first_row + worst]
-    defect_class = ""
-    if len(deployment.classes) > 1 and len(probabilities) == len(deployment.classes):
-        defect_class = deployment.classes[1 + int(np.argmax(probabilities[1:]))]
     inspection = Inspection(
         frame_id=frame.frame_id,
         part_id=frame.part_id,
@@ -71,7 +63,7 @@ def judge(job: Job, result: InferenceResult, first_row: int, infer_ms: float, no
         uncertainty=decision.uncertainty,
         alias=deployment.alias,
         model_version=deployment.version,
-        defect_class=defect_class,
+        defect_class=likeliest_defect(deployment.classes, probabilities),
         cycle_time_ms=frame.cycle_time_ms,
         in_time=_in_time(job, now_ns),
         timings=_timings(job, infer_ms, now_ns),
@@ -132,31 +124,25 @@ def is_drawn(frame_id: str, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * 2.0**64
 
 
-def verdict_output(inspection: Inspection, job: Job) -> Output:
+def verdict_of(inspection: Inspection, job: Job) -> Output:
     """The record of a verdict."""
-    return Output(topics.VERDICTS, inspection.part_id.encode(), codec.encode_inspection(inspection), job.trace_headers)
+    return verdict_output(inspection, job.trace_headers)
 
 
-def case_output(
+def case_of(
     job: Job, inspection: Inspection, kind: CaseKind, audit_share: float, embedding: np.ndarray | None
 ) -> Output:
     """The record of a case, with its image inline unless it came, or was put, into the object store."""
     ref: ImageRef | None = job.frame.image_ref or job.case_ref
-    case = Case(
-        case_id=case_id(inspection.frame_id, inspection.alias, inspection.model_version),
-        kind=kind,
-        inspection=inspection,
+    return case_output(
+        inspection,
+        kind,
         sampling_probability=audit_share if kind is CaseKind.AUDIT else 1.0,
-        embedding=_NO_EMBEDDING if embedding is None else _half(embedding),
+        embedding=embedding,
         image=job.frame.image if ref is None else None,
         image_ref=ref,
+        headers=job.trace_headers,
     )
-    return Output(topics.CASES, inspection.camera_id.encode(), codec.encode_case(case), job.trace_headers)
-
-
-def _half(embedding: np.ndarray) -> np.ndarray:
-    # Past the range of a half float lies infinity, with which no distance can be computed.
-    return np.clip(embedding, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
 
 
 def _in_time(job: Job, now_ns: int) -> bool:

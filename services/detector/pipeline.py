@@ -430,9 +430,9 @@ class DetectorPipeline:
     # ---- saying
 
     def _finish(self, job: Job, inspection: Inspection, kind: CaseKind | None, embedding: np.ndarray | None) -> None:
-        said = [outputs.verdict_output(inspection, job)]
+        said = [outputs.verdict_of(inspection, job)]
         if kind is not None:
-            case = outputs.case_output(job, inspection, kind, self._settings.audit_share, embedding)
+            case = outputs.case_of(job, inspection, kind, self._settings.audit_share, embedding)
             too_large = size_bytes((case,)) > self._settings.limits.inline_limit_bytes
             if too_large and job.frame.image and job.case_ref is None:
                 job.pending_case = (inspection, kind, embedding)

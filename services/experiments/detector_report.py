@@ -11,10 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from services.core.imaging import data_url
 from services.experiments.detector_table import trace_name
 from services.experiments.parts import Part
 from services.experiments.report import shown
-from services.experiments.sheet import TILE_PX, data_url
+from services.experiments.sheet import TILE_PX
 
 #: Columns of the table: name of the figure, heading, digits, and which way is better (1 up, -1 down).
 DETECTOR_COLUMNS: Final = (

@@ -8,7 +8,8 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from services.core.explain.heatmap import HeatScale
-from services.experiments.sheet import SheetRow, data_url, paint
+from services.core.imaging import data_url
+from services.experiments.sheet import SheetRow, paint
 from services.experiments.table import Figure
 
 #: Columns of the table: name of the figure, heading, digits, and which way is better (1 up, -1 down, 0 neither).

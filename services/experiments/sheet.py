@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,16 +12,14 @@ from numpy.typing import NDArray
 
 from services.core.explain.attribution import AttributionMap
 from services.core.explain.grade import is_proven
-from services.core.explain.heatmap import UNCALIBRATED, HeatScale, colour
+from services.core.explain.heatmap import UNCALIBRATED, HeatScale, lay_over
 from services.core.explain.resizing import resize_map
-from services.core.imaging import encode_jpeg
 from services.core.types import Grade
 from services.experiments.explaining import Explained, Record
 from services.experiments.parts import Part
 
 TILE_PX: Final = 168
 _MASK_COLOUR: Final = (0, 158, 115)
-_QUALITY: Final = 88
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,18 +69,9 @@ def paint(row: SheetRow, method: str, scales: Mapping[str, HeatScale]) -> NDArra
     values = row.maps.get(method)
     if values is None:
         return None
-    height, width = row.picture.shape[:2]
     letter = row.records[method].grade
     proven = bool(letter) and is_proven(Grade[letter])
-    layer = colour(values, scales.get(method, UNCALIBRATED), height, width, proven=proven).astype(np.float32)
-    share = layer[..., 3:] / 255
-    grey = row.picture.mean(axis=2, keepdims=True)
-    return np.asarray(np.rint(layer[..., :3] * share + grey * (1 - share)), dtype=np.uint8)
-
-
-def data_url(picture: NDArray[np.uint8]) -> str:
-    """A picture as text inside a page."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, _QUALITY)).decode()
+    return lay_over(row.picture, values, scales.get(method, UNCALIBRATED), proven=proven)
 
 
 def whole_sheet(

@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.adapters.datasets import LabelledImage, read_labelled_folder
-from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, code_version, write_version
+from services.adapters.modelfolder import (
+    Holdout,
+    HoldoutPart,
+    ModelVersion,
+    Reference,
+    code_version,
+    verify_version,
+    write_version,
+)
 from services.core.calibration import false_reject_threshold, parts_needed
 from services.core.decision import decide
 from services.core.detectors.calibrated import CalibratedDetector
@@ -55,6 +63,19 @@ _ANOMALY: Final = "anomaly"
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the images of a fit come from, for the version's lineage.
+
+    Attributes:
+        source: ``folder``, ``object-store`` or ``line``.
+        description: For people; empty where the source says all.
+    """
+
+    source: str = "folder"
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FitOrder:
     """What is to be fitted.
 
@@ -65,6 +86,7 @@ class FitOrder:
         preprocessing: How images become its input; whole images only.
         false_reject_target: Largest share of good parts with FAIL, in ``(0, 1)``.
         review_target: Largest share of good parts that do not pass, ``>= false_reject_target``.
+        origin: Where the images come from.
     """
 
     spec: DetectorSpec
@@ -73,6 +95,7 @@ class FitOrder:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     false_reject_target: float = FALSE_REJECT_TARGET
     review_target: float = REVIEW_TARGET
+    origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
         if self.preprocessing.mode == "tiles":
@@ -116,8 +139,19 @@ def fit_version(
     """
     if destination.exists():
         raise ConflictError(f"a version's folder must not exist yet, got {destination}")
+    return fit_images(read_labelled_folder(data), order, destination, progress)
+
+
+def fit_images(
+    images: Sequence[LabelledImage],
+    order: FitOrder,
+    destination: Path,
+    progress: ProgressReport = lambda _share, _what: None,
+) -> ModelManifest:
+    """Fit a detector to images that are known one by one; see :func:`fit_version`."""
+    if destination.exists():
+        raise ConflictError(f"a version's folder must not exist yet, got {destination}")
     progress(0.0, "reading images")
-    images = read_labelled_folder(data)
     good, bad = [one for one in images if not one.defect], [one for one in images if one.defect]
     sides = _split(good, order.spec)
     detector = _fitted(sides, order, progress)
@@ -134,6 +168,35 @@ def fit_version(
     write_version(ModelVersion(manifest, b"", holdout, reference, files), destination)
     progress(1.0, "done")
     return manifest
+
+
+def fit_once(
+    images: Sequence[LabelledImage],
+    order: FitOrder,
+    destination: Path,
+    progress: ProgressReport = lambda _share, _what: None,
+) -> ModelManifest:
+    """Fit as :func:`fit_images` does, or take what the same order has made of the same images before.
+
+    Raises:
+        ConflictError: If another version lies there.
+    """
+    if not destination.exists():
+        return fit_images(images, order, destination, progress)
+    made, spec = verify_version(destination), order.spec
+    options = {"features": spec.features, "backbone": spec.backbone, "seed": spec.seed, **spec.options}
+    same = (
+        (made.detector, made.architecture_options) == (spec.detector, options)
+        and (made.alias, made.version, made.preprocessing) == (order.alias, order.version, order.preprocessing)
+        and made.calibration.target == order.false_reject_target
+        and made.lineage.data_sha256 == _digest(images)
+    )
+    if not same:
+        raise ConflictError(
+            f"a version's folder must not exist yet, or hold what these images and this order made, got {destination}: "
+            f"{made.lineage.description}"
+        )
+    return made
 
 
 def _split(good: Sequence[LabelledImage], spec: DetectorSpec) -> dict[str, tuple[LabelledImage, ...]]:
@@ -226,6 +289,7 @@ def _manifest(
     verdicts = _verdicts_by_part(told["calibrate"], scale, point)
     scales = (scale, *(member.scale for member in detector.members)) if isinstance(detector, Panel) else (scale,)
     outlying = max(one.outlying_share for one in scales)
+    origin = f"; {order.origin.description}" if order.origin.description else ""
     suspect = f"; {outlying:.0%} of its good parts look like hidden defects" if outlying else ""
     return ModelManifest(
         alias=order.alias,
@@ -251,8 +315,8 @@ def _manifest(
             review_rate_defective=0.0,
         ),
         lineage=Lineage(
-            source="folder",
-            description=f"{_described(spec)}{suspect}",
+            source=order.origin.source,
+            description=f"{_described(spec)}{origin}{suspect}",
             seed=spec.seed,
             n_train=n_fit,
             n_calibration=len(told["calibrate"].images),

@@ -73,7 +73,7 @@ def fit_peer(images: Images, seed: int) -> Ask:
     """
     torchvision_models()
     try:
-        from anomalib.models.image.patchcore.torch_model import PatchcoreModel  # noqa: PLC0415
+        from anomalib.models.image.patchcore.torch_model import PatchcoreModel
     except ImportError as error:
         raise SystemExit(f"this benchmark compares with anomalib: pip install anomalib ({error})") from error
     torch.manual_seed(seed)

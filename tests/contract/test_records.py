@@ -270,6 +270,31 @@ def test_reading_from_a_time_to_come_begins_with_what_is_written_next(brokers: B
     assert [record.value for record in found] == [b"new"]
 
 
+def test_what_was_written_in_between_is_read_and_nothing_else(brokers: Brokers) -> None:
+    topic = brokers.topic()
+    writer = brokers.writer()
+    times = []
+    for step in range(3):
+        times.append(time.time_ns() // 1_000_000)
+        time.sleep(0.05)
+        for number in range(40):
+            writer.send(topic, key=b"k%d" % (number % 8), value=b"%d-%d" % (step, number)).result(timeout=20)
+        time.sleep(0.05)
+    reader = brokers.reader(topic)
+    middle = {record.value for record in reader.read_between(times[1], times[2], 20)}
+    assert middle == {b"1-%d" % number for number in range(40)}
+    assert len(list(reader.read_between(times[0], times[2], 20))) == 80, "a reader may be asked again"
+    assert len(list(reader.read_between(times[1], times[2] + 3_600_000, 20))) == 80
+
+
+def test_a_time_without_records_is_empty(brokers: Brokers) -> None:
+    topic = brokers.topic()
+    write(brokers.writer(), topic, 20)
+    now_ms = time.time_ns() // 1_000_000
+    assert list(brokers.reader(topic).read_between(now_ms - 7_200_000, now_ms - 3_600_000, 10)) == []
+    assert list(brokers.reader(topic).read_between(now_ms + 60_000, now_ms + 120_000, 10)) == []
+
+
 def test_a_group_goes_on_where_it_committed(brokers: Brokers, unique: Callable[[str], str]) -> None:
     topic, group = brokers.topic(partitions=2), unique("group")
     write(brokers.writer(), topic, 30)

@@ -40,6 +40,7 @@ def test_help_lists_every_service_and_what_is_done_by_hand() -> None:
         "serving",
         "dashboard",
         "run",
+        "rank",
         "smoke",
         "topics",
         "models",
@@ -93,6 +94,10 @@ def test_a_broker_that_is_away_is_one_clear_message_and_exit_code_1(tmp_path: Pa
         (("smoke", "--source", "/nowhere"), "does not exist"),
         (("smoke", "--frames", "0"), "Input should be greater than or equal to 1"),
         (("models", "add", "/nowhere"), "does not exist"),
+        (("fit", "--detector", "knn", "--data", "/nowhere", "--out", "v"), "which does not exist"),
+        (("fit", "--detector", "knn", "--data", "line", "--out", "v"), "needs --since"),
+        (("rank", "--data", "."), "either --version, or --detector with --good"),
+        (("rank", "--data", ".", "--detector", "knn"), "either --version, or --detector with --good"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_exit_code_2(arguments: tuple[str, ...], expected: str) -> None:

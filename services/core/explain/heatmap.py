@@ -119,6 +119,26 @@ def colour(
     return picture
 
 
+def lay_over(
+    picture: NDArray[np.uint8], values: AttributionMap, scale: HeatScale, *, proven: bool = False
+) -> NDArray[np.uint8]:
+    """Paint a map over its picture, which turns grey so that only the map has colour.
+
+    Args:
+        picture: ``uint8``, shape ``(H, W, 3)``, RGB.
+        values: The map over all of it, of any resolution.
+        scale: From :func:`calibrate`.
+        proven: See :func:`colour`.
+
+    Returns:
+        A picture of the same shape.
+    """
+    layer = colour(values, scale, *picture.shape[:2], proven=proven).astype(np.float32)
+    share = layer[..., 3:] / 255
+    grey = picture.mean(axis=2, keepdims=True)
+    return np.asarray(np.rint(layer[..., :3] * share + grey * (1 - share)), dtype=np.uint8)
+
+
 def _above_median(values: AttributionMap) -> AttributionMap:
     defined = values[np.isfinite(values)]
     if not defined.size:

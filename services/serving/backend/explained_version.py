@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from services.adapters.goodparts import good_parts
 from services.adapters.modelfolder import read_weights, verify_version
 from services.core.errors import ExplanationError
 from services.serving.backend.choice import MEASURED, REFERENCE, build_engine, engine_of, resolve_engine
 from services.serving.backend.engine import EngineRequest, EngineUnavailableError, InferenceEngine, resolve_precision
 from services.serving.backend.record import read_choices
-from services.serving.backend.reference import good_parts
 
 if TYPE_CHECKING:
     from services.core.explain.backdrop import GoodParts

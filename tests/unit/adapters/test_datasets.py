@@ -7,7 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from services.adapters.datasets import read_labelled_folder, write_labelled_folder
+from services.adapters.datasets import (
+    read_good_folder,
+    read_labelled_folder,
+    walk_pictures,
+    write_labelled_folder,
+)
 from services.core.errors import ConflictError, InvalidInputError, NotFoundError
 from services.core.simulation.line import draw_part
 
@@ -210,3 +215,33 @@ def test_the_magnetic_tile_set_is_read_whole() -> None:
     assert sum(image.defect for image in images) == 392
     assert len({image.group for image in images}) == 150
     assert sum(image.mask_path is not None for image in images if image.defect) == 388
+
+
+# ---------------------------------------------------------------------------- folders without labels
+
+
+def test_a_plain_folder_is_good_parts_each_a_group_of_its_own(tmp_path: Path) -> None:
+    touch(tmp_path / "b.jpg", tmp_path / "a.png", tmp_path / ".hidden.png", tmp_path / "notes.txt")
+    found = read_good_folder(tmp_path)
+    assert [(one.path.name, one.defect, one.group) for one in found] == [("a.png", False, "a"), ("b.jpg", False, "b")]
+
+
+def test_of_a_labelled_folder_the_good_parts_are_taken(tmp_path: Path) -> None:
+    labels(tmp_path / "csv", "file,defect\na,1\nb,0\n", "a.png", "b.png")
+    touch(tmp_path / "two" / "good" / "c.png", tmp_path / "two" / "defect" / "d.png")
+    assert [one.path.name for one in read_good_folder(tmp_path / "csv")] == ["b.png"]
+    assert [one.path.name for one in read_good_folder(tmp_path / "two")] == ["c.png"]
+
+
+def test_a_folder_of_good_parts_must_exist_and_hold_some(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="a folder of good parts must exist"):
+        read_good_folder(tmp_path / "nowhere")
+    with pytest.raises(InvalidInputError, match="a labelled folder must hold"):
+        read_good_folder(tmp_path)
+
+
+def test_pictures_below_a_folder_come_in_the_order_of_names(tmp_path: Path) -> None:
+    touch(tmp_path / "z.png", tmp_path / "b" / "2.png", tmp_path / "b" / "1.TIF", tmp_path / "a" / "c" / "x.bmp")
+    touch(tmp_path / ".cache" / "y.png", tmp_path / "b" / "notes.txt", tmp_path / "out" / "w.png")
+    found = [path.relative_to(tmp_path).as_posix() for path in walk_pictures(tmp_path, skip=tmp_path / "out")]
+    assert found == ["z.png", "a/c/x.bmp", "b/1.TIF", "b/2.png"]

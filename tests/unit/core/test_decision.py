@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.decision import DISAGREEMENT_LIMIT, decide, validate_operating_point
+from services.core.decision import DISAGREEMENT_LIMIT, decide, for_a_person, validate_operating_point
 from services.core.types import OperatingPoint, Reason, Verdict
 
 BAND = OperatingPoint(threshold=0.5, review_low=0.4, review_high=0.7)
@@ -119,3 +119,12 @@ def test_a_disagreement_that_is_no_number_is_review_and_never_pass() -> None:
 def test_the_limit_lies_between_two_splits_that_a_panel_can_have() -> None:
     splits = {2 * against / members for members in range(2, 10) for against in range(members // 2 + 1)}
     assert min(abs(split - DISAGREEMENT_LIMIT) for split in splits) > 1e-3
+
+
+@pytest.mark.parametrize("score", [0.1, 0.5, 0.9, math.nan])
+def test_what_a_person_is_to_look_at_is_never_passed_and_keeps_its_doubt(score: float) -> None:
+    own = decide(score, BAND)
+    asked = for_a_person(own)
+    assert asked.verdict is (Verdict.REVIEW if own.verdict is Verdict.PASS else own.verdict)
+    assert asked.reason is (Reason.UNSURE if own.verdict is Verdict.PASS else own.reason)
+    assert asked.uncertainty == own.uncertainty

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.adapters.goodparts import good_parts
 from services.adapters.modelfolder import read_reference
 from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.core.errors import ExplanationError, InvalidInputError, ModelFormatError
@@ -25,7 +26,6 @@ from services.serving.backend.engine import Answer, EngineRequest
 from services.serving.backend.explained_version import ExplainedVersion
 from services.serving.backend.explaining import EVIDENCE_PASSES, GivenUpError, OutOfTimeError, Terms, explain
 from services.serving.backend.record import Choice, key_of, write_choice
-from services.serving.backend.reference import good_parts
 from tests.support.model_versions import write_model_version
 
 
