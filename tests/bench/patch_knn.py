@@ -3,8 +3,8 @@
 ``python -m tests.bench.patch_knn --data DIR`` fits both on the same good parts and asks both about the same held-out
 ones. Image and pixel AUROC are of all of them; the time per picture is the median of rounds in which both are asked
 about one picture in turn, on one thread of processor time. anomalib's memory bank is 1 % of all patches, chosen by its
-own greedy coreset; everything else of it is as it comes, except for the network, which is given ours (EfficientNet-Lite0
-at strides 8 and 16). Our patch k-NN must tell more, in both figures, in at most half the time.
+own greedy coreset; everything else of it is as it comes, except for the network, which is given ours
+(EfficientNet-Lite0 at strides 8 and 16). Our patch k-NN must tell more, in both figures, in at most half the time.
 
 anomalib is no part of the product: ``pip install anomalib`` where this is to run.
 """

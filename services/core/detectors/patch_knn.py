@@ -171,7 +171,7 @@ class PatchKnn:
         """How odd patches ``(P, C)`` in units of the spread are, shape ``(P,)``."""
         parts = []
         for some in torch.split(patches, max(1, _QUERY_CELLS // len(self.bank))):
-            # NumPy's argmin, on the same memory: torch's took 4.9 ms for what this does in 0.6 (784 x 4096, one thread).
+            # NumPy's argmin, on the same memory: for 784 x 4096 it took 0.6 ms, torch's 4.9 (one thread).
             nearness = torch.addmm(self._squares[None], some, self.bank.T, alpha=-2).numpy()
             found = torch.from_numpy(nearness.argmin(axis=1))
             # Taken again by difference: the product loses the digits of a distance that is small beside the features.
