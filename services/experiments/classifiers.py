@@ -15,7 +15,6 @@ from services.experiments.engine import Engine, compile_predict  # isort: skip -
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from services.adapters.modelfolder import read_reference, read_weights, verify_version
 from services.core.errors import InvalidInputError, UnavailableError
@@ -28,7 +27,7 @@ from services.core.models.pretrained import Weights
 from services.core.models.serving import Precision, build_model
 from services.core.models.state import load_state, save_state
 from services.core.preprocessing import Preprocessing, prepare
-from services.core.training.finetune import LabelledImages, TrainingSettings, train
+from services.core.training.finetune import LabelledImages, TrainingSettings, follow_quickly, train
 from services.core.training.head import fit_head, install_head
 from services.experiments.parts import Part
 
@@ -164,7 +163,7 @@ def fit_or_load(
             unfinished.replace(kept)
     good = [parts[row] for row in sets["train"] if not parts[row].defective]
     how = f"{settings.epochs} epochs over all layers" if settings.epochs else "last layer fitted"
-    return _ready(name, model, preprocessing, f"{origin}, {how}", settings, [part.image for part in good])
+    return ready(name, model, preprocessing, f"{origin}, {how}", settings, [part.image for part in good])
 
 
 def _start(name: str, seed: int) -> tuple[Classifier, str]:
@@ -196,7 +195,7 @@ def _fit(
         progress(0.0, "fitting the last layer")
         install_head(model, fit_head(_embeddings(model, data["train"].images), data["train"].labels, 2))
         return
-    _follow_quickly(model)
+    follow_quickly(model)
     training = TrainingSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -214,17 +213,6 @@ def _fit(
             epoch.epoch / settings.epochs, f"epoch {epoch.epoch}: validation loss {epoch.validation_loss:.3f}"
         ),
     )
-
-
-def _follow_quickly(model: Classifier) -> None:
-    """Let batch norm's running figures keep up with training on a few hundred pictures.
-
-    EfficientNet's momentum of 0.01 needs hundreds of steps to follow the weights; until then validation, which chooses
-    the best epoch, sees another network.
-    """
-    for module in model.features.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.1
 
 
 @torch.inference_mode()
@@ -250,10 +238,10 @@ def _loaded(folder: Path, settings: FitSettings) -> Fitted:
     model = build_model(manifest, read_weights(folder))
     images = [decode(data, ImageLimits()) for data in read_reference(folder).images.values()]
     origin = f"version of {manifest.alias}"
-    return _ready(manifest.architecture, model, manifest.preprocessing, origin, settings, images)
+    return ready(manifest.architecture, model, manifest.preprocessing, origin, settings, images)
 
 
-def _ready(
+def ready(
     name: str,
     model: Classifier,
     preprocessing: Preprocessing,
@@ -261,6 +249,16 @@ def _ready(
     settings: FitSettings,
     good: Sequence[NDArray[np.uint8]],
 ) -> Fitted:
+    """Make a fitted network ready to be explained.
+
+    Args:
+        name: As it is called in the table.
+        model: The network.
+        preprocessing: From a picture to its input.
+        origin: Where its weights come from.
+        settings: Engine, precision and threads.
+        good: Pictures of good parts that are not tested on; those that the network passes stand in for hidden parts.
+    """
     model.eval()
     fast = compile_predict(
         copy.deepcopy(model), preprocessing.height_px, settings.engine, settings.precision, settings.threads

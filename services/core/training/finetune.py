@@ -164,6 +164,17 @@ def train(
     return TrainingReport(best_epoch, tuple(reports))
 
 
+def follow_quickly(model: Classifier) -> None:
+    """Let batch norm's running figures keep up with training on a few hundred pictures.
+
+    EfficientNet's momentum of 0.01 needs hundreds of steps to follow the weights; until then validation, which chooses
+    the best epoch, sees another network.
+    """
+    for module in model.features.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+
+
 @torch.inference_mode()
 def predict(model: Classifier, images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
     """Score images with a network as it is.

@@ -12,6 +12,7 @@ from services.core.training.finetune import (
     EpochReport,
     LabelledImages,
     TrainingSettings,
+    follow_quickly,
     predict,
     train,
 )
@@ -119,3 +120,13 @@ def test_images_and_labels_that_do_not_fit_are_refused(images: np.ndarray, label
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrainingSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_batch_norm_of_a_small_training_follows_its_weights() -> None:
+    model = create_model("customnet", 2, "none")
+
+    follow_quickly(model)
+
+    norms = [module for module in model.features.modules() if type(module).__name__ == "BatchNorm2d"]
+    assert norms
+    assert {module.momentum for module in norms} == {0.1}
