@@ -198,8 +198,18 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Of the split and of everything random.")] = 0,
     version: Annotated[int, typer.Option(min=1, help="Number of the version.")] = 1,
     alias: Alias = "default",
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Fit a network to the detector's verdicts on this folder.", exists=True, file_okay=False),
+    ] = None,
+    classifier: Annotated[str, typer.Option(help="That network; efficientnet-lite0 if none is named.")] = "",
+    margin: Annotated[float, typer.Option(help="How close to the detector's threshold no verdict is learned.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes of the network's training.")] = 12,
 ) -> None:
-    """Fit a detector on good parts and write it as a model version, for `sightline models add`."""
+    """Fit a detector on good parts and write it as a model version, for `sightline models add`.
+
+    With --unlabelled the version is a network that was fitted to the detector's verdicts on that folder.
+    """
     from rich.progress import Progress
 
     from services.core.detectors.detector import DetectorSpec
@@ -215,11 +225,21 @@ def fit(
         false_rejects,
         review_target=max(0.05, false_rejects),
     )
+    if classifier and unlabelled is None:
+        raise typer.BadParameter(f"--classifier must come with --unlabelled, got {classifier!r} alone")
     with Progress(console=_ERR, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
-        manifest = fit_version(
-            data, order, out, lambda share, what: bar.update(task, completed=share, description=what)
-        )
+
+        def report(share: float, what: str) -> None:
+            bar.update(task, completed=share, description=what)
+
+        if unlabelled is None:
+            manifest = fit_version(data, order, out, report)
+        else:
+            from services.trainer.two_stage_version import DEFAULT_CLASSIFIER, TwoStageOrder, fit_two_stage_version
+
+            two = TwoStageOrder(order, classifier or DEFAULT_CLASSIFIER, margin, epochs)
+            manifest = fit_two_stage_version(data, unlabelled, two, out, report)
     figures = ", ".join(f"{name} {metric.value:.3f}" for name, metric in sorted(manifest.metrics.items()))
     _OUT.print(f"{out}: {manifest.alias} version {manifest.version}, {manifest.lineage.description}", soft_wrap=True)
     _OUT.print(figures, highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from services.experiments.engine import Engine, compile_predict  # isort: skip -
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from services.adapters.modelfolder import read_reference, read_weights, verify_version
 from services.core.errors import InvalidInputError, UnavailableError
@@ -27,7 +28,7 @@ from services.core.models.pretrained import Weights
 from services.core.models.serving import Precision, build_model
 from services.core.models.state import load_state, save_state
 from services.core.preprocessing import Preprocessing, prepare
-from services.core.training.finetune import LabelledImages, TrainingSettings, follow_quickly, train
+from services.core.training.finetune import LabelledImages, TrainingSettings, train
 from services.core.training.head import fit_head, install_head
 from services.experiments.parts import Part
 
@@ -195,7 +196,7 @@ def _fit(
         progress(0.0, "fitting the last layer")
         install_head(model, fit_head(_embeddings(model, data["train"].images), data["train"].labels, 2))
         return
-    follow_quickly(model)
+    _follow_quickly(model)
     training = TrainingSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -213,6 +214,17 @@ def _fit(
             epoch.epoch / settings.epochs, f"epoch {epoch.epoch}: validation loss {epoch.validation_loss:.3f}"
         ),
     )
+
+
+def _follow_quickly(model: Classifier) -> None:
+    """Let batch norm's running figures keep up with training on a few hundred pictures.
+
+    EfficientNet's momentum of 0.01 needs hundreds of steps to follow the weights; until then validation, which chooses
+    the best epoch, sees another network.
+    """
+    for module in model.features.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
 
 
 @torch.inference_mode()

@@ -201,6 +201,7 @@ def two_stage(
     epochs: Annotated[int, typer.Option(min=1, help="Most passes of the training over the pool.")] = 8,
     limit: Annotated[int, typer.Option(min=0, help="Most defective parts whose maps are measured; 0: all.")] = 40,
     passes: Annotated[int, typer.Option(min=1, help="Most forward passes an explanation.")] = 300,
+    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Fit a network to a detector's verdicts, explain it, and compare it with detectors that find places themselves.
@@ -226,6 +227,7 @@ def two_stage(
         ("--detectors", names, DETECTORS),
         ("--methods", explaining, METHODS),
         ("--classifier", (classifier,), ARCHITECTURES),
+        ("--engine", (engine,), ("auto", "openvino", "torch")),
     ):
         if not given or not set(given) <= set(known):
             raise InvalidInputError(f"{option} must be of {', '.join(known)}, got {', '.join(given)!r}")
@@ -242,6 +244,7 @@ def two_stage(
         epochs=epochs,
         limit=limit,
         passes=passes,
+        engine=engine,  # type: ignore[arg-type]
         threads=threads,
     )
     with _shown_progress() as progress:

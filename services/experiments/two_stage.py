@@ -35,6 +35,7 @@ from services.core.training.finetune import TrainingSettings
 from services.core.training.pseudo_fit import fit_to_pseudo_labels
 from services.experiments.detecting import DetectorSettings, describe_conditions
 from services.experiments.detector_sample import Sample
+from services.experiments.engine import Engine
 from services.experiments.explaining import Plan, Record, explain_parts
 from services.experiments.parts import Part
 from services.experiments.two_stage_sample import GOOD_SHARES, SPOILED_SHARES, split_pool
@@ -87,6 +88,7 @@ class TwoStageSettings:
         learning_rate: Peak of the training.
         limit: Most defective test parts whose maps are measured, evenly over the kinds; 0 for all.
         passes: Most forward passes of an explanation.
+        engine: What runs the network's passes.
         threads: CPU threads.
     """
 
@@ -102,6 +104,7 @@ class TwoStageSettings:
     learning_rate: float = 5e-4
     limit: int = 40
     passes: int = 300
+    engine: Engine = "auto"
     threads: int = 1
 
     def stages(self) -> list[Stage]:
@@ -234,7 +237,8 @@ def two_stage_conditions(sample: Sample, settings: TwoStageSettings, source: str
         f"{settings.contamination:.0%} of the pool is defective, what is beyond is tested",
         "threshold": f"0.5 on a scale made of the calibration parts, for {settings.false_rejects:.0%} false rejects",
         "training": f"at most {settings.epochs} epochs over all layers, learning rate {settings.learning_rate:g}, "
-        f"ended after {_PATIENCE} without a better one on a fifth of the pseudo-labelled parts",
+        f"batch norm taken anew after each; ended after {_PATIENCE} without a better one on a fifth of the labelled "
+        "parts",
         "maps": f"of at most {settings.limit} defective test parts with a mask, flagged or not"
         if settings.limit
         else "of all defective test parts with a mask, flagged or not",
@@ -347,9 +351,7 @@ def _labelled(detector: Detector, settings: TwoStageSettings, data: _Data) -> Ps
     return label_by_score(scale.apply(scores), settings.margin, [groups[row] for row in pool])
 
 
-def _fitted(
-    classifier: str, labels: PseudoLabels, settings: TwoStageSettings, data: _Data, progress: Tell
-) -> Fitted:
+def _fitted(classifier: str, labels: PseudoLabels, settings: TwoStageSettings, data: _Data, progress: Tell) -> Fitted:
     model = _network(classifier, data.seed)
     training = TrainingSettings(
         epochs=settings.epochs,
@@ -368,7 +370,7 @@ def _fitted(
         ),
     )
     good = [data.parts[row].image for row in data.sides["fit"]]
-    fit = FitSettings(side_px=data.preprocessing.height_px, threads=settings.threads)
+    fit = FitSettings(side_px=data.preprocessing.height_px, engine=settings.engine, threads=settings.threads)
     return ready(classifier, model, data.preprocessing, "pseudo-labels", fit, good)
 
 

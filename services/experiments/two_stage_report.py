@@ -1,4 +1,4 @@
-"""The page of the experiment on two models in a pipeline: a table for each kind of anomaly, with nothing from outside."""
+"""The page of the experiment on two models in a pipeline: a table for each kind of anomaly."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def render_two_stage(document: Mapping[str, Any]) -> str:
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[tuple[str, bool]]]]:
-    return [
-        (stage_name(row), row["method"], list(zip(_cells(row), _best(row, rows), strict=True))) for row in rows
-    ]
+    return [(stage_name(row), row["method"], list(zip(_cells(row), _best(row, rows), strict=True))) for row in rows]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -51,7 +51,9 @@ def split_pool(
     own = [groups[row] for row in sound]
     least = math.ceil(MIN_PARTS / GOOD_SHARES["calibrate"])
     if len(set(own)) < least:
-        raise InvalidInputError(f"at least {least} good parts (groups without a defect) are needed, got {len(set(own))}")
+        raise InvalidInputError(
+            f"at least {least} good parts (groups without a defect) are needed, got {len(set(own))}"
+        )
     if len(faults) < len(SPOILED_SHARES):
         raise InvalidInputError(f"at least {len(SPOILED_SHARES)} groups with a defect are needed, got {len(faults)}")
     sides = {name: sound[rows] for name, rows in split_by_group(own, [GOOD] * len(own), GOOD_SHARES, seed).items()}

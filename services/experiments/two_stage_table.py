@@ -1,4 +1,4 @@
-"""The table of the experiment on two models in a pipeline: a row for each of them, each map and each kind of anomaly."""
+"""The table of the experiment on two models in a pipeline: a row for each of them, each map and each kind."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,6 @@ from services.core.training.finetune import (
     LabelledImages,
     TrainingReport,
     TrainingSettings,
-    follow_quickly,
     train,
 )
 
@@ -79,6 +78,7 @@ def fit_to_pseudo_labels(
     kinds = [str(group in anomalous) for group in groups]
     sides = {name: rows[chosen] for name, chosen in split_by_group(groups, kinds, SHARES, settings.seed).items()}
     data = {name: LabelledImages(images[chosen], labels.labels[chosen]) for name, chosen in sides.items()}
-    follow_quickly(model)
+    # Pools are small, and the best epoch must be that of the network as it will be served.
+    settings = replace(settings, settle=True)
     report = train(model, data["train"], settings, validation=data["validation"], on_epoch=on_epoch)
     return PseudoFit(len(sides["train"]), len(sides["validation"]), report)

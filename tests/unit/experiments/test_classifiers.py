@@ -66,3 +66,13 @@ def test_a_head_alone_on_random_features_is_refused() -> None:
 
     with pytest.raises(InvalidInputError, match="at least 1 epoch"):
         fit_or_load("customnet", parts(), SETS, settings, 0)
+
+
+def test_batch_norm_of_a_small_training_follows_its_weights() -> None:
+    model, _ = classifiers._start("customnet", seed=0)
+
+    classifiers._follow_quickly(model)
+
+    norms = [module for module in model.features.modules() if type(module).__name__ == "BatchNorm2d"]
+    assert norms
+    assert {module.momentum for module in norms} == {0.1}
