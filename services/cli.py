@@ -228,14 +228,33 @@ def fit(
     product: Annotated[str, typer.Option(help="Only this product (line).")] = "",
     passed_only: Annotated[bool, typer.Option(help="Only what the live model passed (line).")] = False,
     most: Annotated[int, typer.Option(min=1, help="Most frames; a uniform sample of more (line).")] = 2000,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Fit a network to the detector's verdicts on this folder.", exists=True, file_okay=False),
+    ] = None,
+    classifier: Annotated[str, typer.Option(help="That network; efficientnet-lite0 if none is named.")] = "",
+    margin: Annotated[float, typer.Option(help="How close to the detector's threshold no verdict is learned.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes of the network's training.")] = 12,
 ) -> None:
-    """Fit a detector on good parts and write it as a model version, for `sightline models add`."""
+    """Fit a detector on good parts and write it as a model version, for `sightline models add`.
+
+    With --unlabelled the version is a network that was fitted to the detector's verdicts on that folder.
+    """
     from services.trainer.detector_version import fit_version
 
     order = _fit_order(detector, features, backbone, option, size, false_rejects, seed, version, alias)
     asked = _LineOptions(since, until, tuple(camera or ()), product, passed_only, most)
+    if classifier and unlabelled is None:
+        raise typer.BadParameter(f"--classifier must come with --unlabelled, got {classifier!r} alone")
     with _bar() as report, _images_of(data, asked, seed, report) as (folder, origin):
-        manifest = fit_version(folder, dataclasses.replace(order, origin=origin), out, report)
+        order = dataclasses.replace(order, origin=origin)
+        if unlabelled is None:
+            manifest = fit_version(folder, order, out, report)
+        else:
+            from services.trainer.two_stage_version import DEFAULT_CLASSIFIER, TwoStageOrder, fit_two_stage_version
+
+            two = TwoStageOrder(order, classifier or DEFAULT_CLASSIFIER, margin, epochs)
+            manifest = fit_two_stage_version(folder, unlabelled, two, out, report)
     figures = ", ".join(f"{name} {metric.value:.3f}" for name, metric in sorted(manifest.metrics.items()))
     _OUT.print(f"{out}: {manifest.alias} version {manifest.version}, {manifest.lineage.description}", soft_wrap=True)
     _OUT.print(figures, highlight=False, soft_wrap=True)

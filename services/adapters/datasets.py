@@ -77,6 +77,28 @@ def read_labelled_folder(root: Path) -> tuple[LabelledImage, ...]:
     return images
 
 
+def read_image_folder(root: Path) -> tuple[Path, ...]:
+    """List the images that lie directly in a folder, of which nothing is known.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        Their paths, sorted by name; hidden files left out.
+
+    Raises:
+        NotFoundError: There is no such folder.
+    """
+    if not root.is_dir():
+        raise NotFoundError(f"a folder of images must exist, got {root}")
+    return tuple(_images(root))
+
+
+def has_labels(root: Path) -> bool:
+    """Whether a folder is laid out as a labelled one, rather than holding images and nothing else."""
+    return (root / _LABELS).is_file() or not _images(root)
+
+
 def write_labelled_folder(parts: Iterable[SimulatedPart], root: Path, *, suffix: str = ".png") -> int:
     """Write simulated parts in the first layout, one after the other as they are drawn.
 

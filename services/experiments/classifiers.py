@@ -164,7 +164,7 @@ def fit_or_load(
             unfinished.replace(kept)
     good = [parts[row] for row in sets["train"] if not parts[row].defective]
     how = f"{settings.epochs} epochs over all layers" if settings.epochs else "last layer fitted"
-    return _ready(name, model, preprocessing, f"{origin}, {how}", settings, [part.image for part in good])
+    return ready(name, model, preprocessing, f"{origin}, {how}", settings, [part.image for part in good])
 
 
 def _start(name: str, seed: int) -> tuple[Classifier, str]:
@@ -250,10 +250,10 @@ def _loaded(folder: Path, settings: FitSettings) -> Fitted:
     model = build_model(manifest, read_weights(folder))
     images = [decode(data, ImageLimits()) for data in read_reference(folder).images.values()]
     origin = f"version of {manifest.alias}"
-    return _ready(manifest.architecture, model, manifest.preprocessing, origin, settings, images)
+    return ready(manifest.architecture, model, manifest.preprocessing, origin, settings, images)
 
 
-def _ready(
+def ready(
     name: str,
     model: Classifier,
     preprocessing: Preprocessing,
@@ -261,6 +261,16 @@ def _ready(
     settings: FitSettings,
     good: Sequence[NDArray[np.uint8]],
 ) -> Fitted:
+    """Make a fitted network ready to be explained.
+
+    Args:
+        name: As it is called in the table.
+        model: The network.
+        preprocessing: From a picture to its input.
+        origin: Where its weights come from.
+        settings: Engine, precision and threads.
+        good: Pictures of good parts that are not tested on; those that the network passes stand in for hidden parts.
+    """
     model.eval()
     fast = compile_predict(
         copy.deepcopy(model), preprocessing.height_px, settings.engine, settings.precision, settings.threads

@@ -173,6 +173,93 @@ def detectors(
             _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
 
 
+@experiment_app.command("two-stage")
+def two_stage(
+    data: Annotated[
+        str, typer.Option(help="Labelled folder, or simulated:PRODUCT (disc, fabric, zipper, weld, thermal, mirror).")
+    ],
+    chosen: Annotated[
+        str, typer.Option("--detectors", help="all, or comma-separated: a pipeline for each of iforest, lof, ...")
+    ] = "iforest,lof",
+    features: Annotated[str, typer.Option(help="Pipeline of the fifteen's features.")] = "embedding-pca64",
+    classifier: Annotated[str, typer.Option(help="Network that is fitted to the verdicts.")] = "efficientnet-lite0",
+    methods: Annotated[str, typer.Option(help=f"What explains it, comma-separated: {', '.join(METHODS)}.")] = (
+        "gradcam,lime"
+    ),
+    margin: Annotated[
+        float, typer.Option(help="How far from the threshold a pseudo-labelled score lies, 0 to 0.5.")
+    ] = 0.1,
+    false_rejects: Annotated[float, typer.Option(help="Share of good parts that the detector may reject.")] = 0.05,
+    contamination: Annotated[float, typer.Option(help="Largest share of defects in the unlabelled pool.")] = 0.3,
+    seeds: Annotated[int, typer.Option(min=1, help="Splits and fits.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where the figures are written, and resumed from.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the page with the tables is written.")] = None,
+    size: Annotated[int, typer.Option(min=32, help="Rows and columns of the prepared pictures, pixels.")] = 224,
+    parts: Annotated[int, typer.Option(min=0, help="Most parts read or drawn; 0: the folder, or 600 drawn ones.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes of the training over the pool.")] = 8,
+    limit: Annotated[int, typer.Option(min=0, help="Most defective parts whose maps are measured; 0: all.")] = 40,
+    passes: Annotated[int, typer.Option(min=1, help="Most forward passes an explanation.")] = 300,
+    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Fit a network to a detector's verdicts, explain it, and compare it with detectors that find places themselves.
+
+    Detectors are fitted on good parts, label a mixed pool whose labels nobody reads, and a network is fitted to that;
+    all are tested on parts that neither has seen. patch-knn and utrad, with their own maps, are always among the rows.
+    A run that finds its own figures goes on with them.
+    """
+    # OpenVINO comes before torch.
+    from services.experiments.two_stage import TwoStageSettings, run_two_stage, two_stage_conditions  # isort: skip
+    from services.core.detectors.detector import DETECTORS
+    from services.core.detectors.features import parse_features
+    from services.core.models.factory import ARCHITECTURES
+    from services.experiments.detector_sample import prepare_sample
+    from services.experiments.detector_table import write_text
+    from services.experiments.parts import read_parts
+    from services.experiments.two_stage_report import render_two_stage
+    from services.experiments.two_stage_table import TwoStageResults
+
+    names = DETECTORS if chosen.strip() == "all" else _split(chosen)
+    explaining = _split(methods)
+    for option, given, known in (
+        ("--detectors", names, DETECTORS),
+        ("--methods", explaining, METHODS),
+        ("--classifier", (classifier,), ARCHITECTURES),
+        ("--engine", (engine,), ("auto", "openvino", "torch")),
+    ):
+        if not given or not set(given) <= set(known):
+            raise InvalidInputError(f"{option} must be of {', '.join(known)}, got {', '.join(given)!r}")
+    parse_features(features)
+    settings = TwoStageSettings(
+        names,
+        features,
+        classifier,
+        explaining,
+        margin=margin,
+        false_rejects=false_rejects,
+        contamination=contamination,
+        seeds=seeds,
+        epochs=epochs,
+        limit=limit,
+        passes=passes,
+        engine=engine,  # type: ignore[arg-type]
+        threads=threads,
+    )
+    with _shown_progress() as progress:
+        found = read_parts(data, parts, lambda share: progress("reading parts", share, ""))
+        sample = prepare_sample(found, size)
+        results = TwoStageResults(two_stage_conditions(sample, settings, data), json_file)
+        run_two_stage(found, sample, settings, results.add, results.done(settings.stages()), progress)
+    if report is not None:
+        write_text(report, render_two_stage(results.document))
+    _show_two_stage(results.rows)
+    for path in (json_file, report):
+        if path is not None:
+            _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
 def _choose(model: str, methods: str, preset: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if preset and preset not in PRESETS:
         raise InvalidInputError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
@@ -247,6 +334,27 @@ def _show_detectors(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if "error" in row:
             _OUT.print(f"{row['detector']} ({row['features']}): {row['error']}", highlight=False, soft_wrap=True)
+
+
+def _show_two_stage(rows: Sequence[dict[str, Any]]) -> None:
+    """Means over all kinds of anomaly, and what became of pipelines that failed."""
+    from services.experiments.two_stage import ALL
+    from services.experiments.two_stage_report import TWO_STAGE_COLUMNS
+    from services.experiments.two_stage_table import stage_name
+
+    table = Table("model", "map", box=None)
+    for _, title, _, _ in TWO_STAGE_COLUMNS:
+        table.add_column(title, justify="right")
+    for row in rows:
+        if "error" in row or row["kind"] != ALL:
+            continue
+        means = [(row[name]["mean"], digits) for name, _, digits, _ in TWO_STAGE_COLUMNS]
+        figures = ["-" if mean is None else f"{mean:.{digits}f}" for mean, digits in means]
+        table.add_row(stage_name(row), row["method"], *figures)
+    _OUT.print(table)
+    for row in rows:
+        if "error" in row:
+            _OUT.print(f"{stage_name(row)} ({row['method']}): {row['error']}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

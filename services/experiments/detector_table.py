@@ -88,7 +88,7 @@ class Results:
         self.rows: list[dict[str, Any]] = []
         self.traces: dict[str, dict[str, Any]] = {}
         if path is not None and path.exists():
-            self.rows = _read(path, self._conditions)
+            self.rows = read_rows(path, self._conditions, ("detector", "features"))
             self.traces = _read_traces(scores_path(path))
 
     @property
@@ -122,11 +122,21 @@ def scores_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.scores.json")
 
 
-def _read(path: Path, conditions: Mapping[str, Any]) -> list[dict[str, Any]]:
+def read_rows(path: Path, conditions: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the rows of a file that a run goes on with.
+
+    Args:
+        path: The file.
+        conditions: What its figures must hold for.
+        names: Fields that tell a row from all others.
+
+    Raises:
+        ConflictError: If the file holds anything else than figures of these conditions.
+    """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         known, rows = held["conditions"], list(held["rows"])
-        keys = [(one["detector"], one["features"]) for one in rows]
+        keys = [tuple(one[name] for name in names) for one in rows]
     except (ValueError, LookupError, TypeError) as error:
         raise ConflictError(f"{path} must be new or hold figures of detectors: name another file") from error
     if held.get("schema") != SCHEMA or len(set(keys)) != len(keys):

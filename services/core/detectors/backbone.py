@@ -17,7 +17,7 @@ from services.core.detectors.detector import DetectorSpec, Images
 from services.core.errors import InvalidInputError
 from services.core.manifest import OptionValue
 from services.core.models.classifier import Classifier
-from services.core.models.factory import create_model
+from services.core.models.factory import create_model, usual_weights
 from services.core.models.pretrained import Weights
 from services.core.models.state import load_state, save_state
 
@@ -41,8 +41,7 @@ class Backbone:
         that come with a package for efficientnet-lite0, none for customnet, torchvision's for all others);
         ``backbone_taps`` which blocks of efficientnet-lite0 join the embedding.
         """
-        usual = {"efficientnet-lite0": "offline", "customnet": "none"}.get(spec.backbone, "imagenet")
-        weights = str(spec.options.get("backbone_weights", usual))
+        weights = str(spec.options.get("backbone_weights", usual_weights(spec.backbone)))
         if weights not in get_args(Weights):
             raise InvalidInputError(f"backbone_weights must be one of {', '.join(get_args(Weights))}, got {weights!r}")
         return cls(create_model(spec.backbone, 2, cast("Weights", weights), options=_taps(spec), seed=spec.seed))

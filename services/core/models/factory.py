@@ -69,6 +69,12 @@ def create_model(
         return _BUILDERS[architecture](num_classes, weights, options or {}).eval()
 
 
+def usual_weights(architecture: str) -> Weights:
+    """Say where a network's first weights come from where nobody says otherwise: as near as they can be had."""
+    known: dict[str, Weights] = {"efficientnet-lite0": "offline", "customnet": "none"}
+    return known.get(architecture, "imagenet")
+
+
 def _lite0(num_classes: int, weights: Weights, options: Mapping[str, OptionValue]) -> Classifier:
     taps = _parse_taps(options.get("taps", ""))
     features = MultiScaleLite0(taps) if taps else EfficientNetLite0()

@@ -42,6 +42,7 @@ class TrainingSettings:
         flips: Whether images are mirrored at random in both directions; only where a part may lie either way.
         seed: Seed of order and mirrors.
         precision: ``float32``, or ``bfloat16`` for autocast.
+        settle: Whether batch norm's figures are taken anew after each epoch, see :func:`settle_norm`; for small data.
     """
 
     epochs: int = 10
@@ -55,6 +56,7 @@ class TrainingSettings:
     flips: bool = False
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
+    settle: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.patience < 1:
@@ -150,6 +152,8 @@ def train(
         torch.manual_seed(settings.seed)
         for epoch in range(1, settings.epochs + 1):
             loss = _run_epoch(model, data, settings, optimiser, weights, rng, (epoch - 1, steps))
+            if settings.settle:
+                settle_norm(model, data.images, settings.seed)
             held_out = math.nan if validation is None else validation_loss(model, validation, weights, device)
             reports.append(EpochReport(epoch, loss, held_out))
             if not math.isfinite(loss):
@@ -162,6 +166,35 @@ def train(
     model.load_state_dict(best_state)
     model.eval()
     return TrainingReport(best_epoch, tuple(reports))
+
+
+@torch.no_grad()
+def settle_norm(model: Classifier, images: NDArray[np.uint8], seed: int, batch_size: int = 32) -> None:
+    """Take batch norm's running figures anew from images, as the weights are now.
+
+    They follow the weights over many steps: after a training on a few hundred images the network in evaluation mode is
+    another one than was trained, and validation chooses among such.
+
+    Args:
+        model: The network; left in evaluation mode.
+        images: ``uint8``, shape ``(N, H, W, 3)``, ``N >= 2``.
+        seed: Of their order, so that batches are mixed.
+        batch_size: Images of one pass, ``>= 2``.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # A plain mean over the batches.
+        norm.momentum = None
+    model.train()
+    device = model.linear.weight.device
+    order = np.random.default_rng(seed).permutation(len(images))
+    for rows in np.array_split(order, max(1, len(order) // batch_size)):
+        model.embed(_tensor(images[rows], device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
 
 
 @torch.inference_mode()

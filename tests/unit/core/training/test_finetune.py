@@ -13,6 +13,7 @@ from services.core.training.finetune import (
     LabelledImages,
     TrainingSettings,
     predict,
+    settle_norm,
     train,
 )
 
@@ -119,3 +120,28 @@ def test_images_and_labels_that_do_not_fit_are_refused(images: np.ndarray, label
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrainingSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_settled_batch_norm_has_the_figures_of_the_images_and_nothing_else_moves() -> None:
+    model = create_model("customnet", 2, "none")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    images = spots(64).images
+
+    settle_norm(model, images, seed=0)
+
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name.rpartition(".")[2] for name in moved} == {"running_mean", "running_var", "num_batches_tracked"}
+    first = model.features.conv1(model.normalise(torch.from_numpy(images).permute(0, 3, 1, 2)))
+    torch.testing.assert_close(model.features.norm1.running_mean, first.mean(dim=(0, 2, 3)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.features.norm1.running_var, first.var(dim=(0, 2, 3)), atol=1e-3, rtol=1e-1)
+    assert model.features.norm1.momentum == 0.1
+    assert not model.training
+
+
+def test_a_short_training_is_validated_as_it_was_trained_where_batch_norm_settles() -> None:
+    def last(*, settle: bool) -> EpochReport:
+        model = create_model("customnet", 2, "none")
+        settings = TrainingSettings(epochs=2, batch_size=8, learning_rate=3e-3, settle=settle)
+        return train(model, spots(64), settings, validation=spots(32, seed=1)).epochs[-1]
+
+    assert last(settle=True).validation_loss < last(settle=False).validation_loss / 2
