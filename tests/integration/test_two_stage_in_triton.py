@@ -49,7 +49,9 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "data" / "defect", range(0))
     write(root / "pool", range(100, 124))
     write(root / "pool", range(124, 136), bad=True)
-    first = FitOrder(DetectorSpec("knn", "embedding-pca8"), alias="two-stage", preprocessing=SIZE, false_reject_target=0.05)
+    first = FitOrder(
+        DetectorSpec("knn", "embedding-pca8"), alias="two-stage", preprocessing=SIZE, false_reject_target=0.05
+    )
     fit_two_stage_version(root / "data", root / "pool", TwoStageOrder(first, epochs=2), root / "version")
     return root / "version"
 
