@@ -211,7 +211,9 @@ def fit(
     ],
     data: Annotated[
         str,
-        typer.Option(help="Labelled folder (good parts are enough); s3://PREFIX of one; or line: what the line saw."),
+        typer.Option(
+            help="Labelled folder, or plain one of good parts; s3://PREFIX of a labelled one; or line (with --since)."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new model version; must not exist.")],
     features: Features = "embedding",

@@ -77,26 +77,30 @@ def read_labelled_folder(root: Path) -> tuple[LabelledImage, ...]:
     return images
 
 
-def read_image_folder(root: Path) -> tuple[Path, ...]:
-    """List the images that lie directly in a folder, of which nothing is known.
+def read_plain_folder(root: Path) -> tuple[LabelledImage, ...]:
+    """Read the pictures that lie directly in a folder, as parts of which no defect is known.
 
     Args:
         root: The folder.
 
     Returns:
-        Their paths, sorted by name; hidden files left out.
+        The images, sorted by name; each is a part of its own; hidden files are left out.
 
     Raises:
         NotFoundError: There is no such folder.
     """
     if not root.is_dir():
-        raise NotFoundError(f"a folder of images must exist, got {root}")
-    return tuple(_images(root))
+        raise NotFoundError(f"a folder of pictures must exist, got {root}")
+    return tuple(LabelledImage(path, False, "", path.stem) for path in _images(root))
 
 
 def has_labels(root: Path) -> bool:
-    """Whether a folder is laid out as a labelled one, rather than holding images and nothing else."""
-    return (root / _LABELS).is_file() or not _images(root)
+    """Whether a folder is laid out as a labelled one, rather than holding pictures and nothing else.
+
+    Raises:
+        NotFoundError: There is no such folder.
+    """
+    return (root / _LABELS).is_file() or not read_plain_folder(root)
 
 
 def write_labelled_folder(parts: Iterable[SimulatedPart], root: Path, *, suffix: str = ".png") -> int:
@@ -153,8 +157,8 @@ def write_labels(rows: Iterable[Sequence[object]], root: Path) -> None:
     unfinished.replace(root / _LABELS)
 
 
-def read_good_folder(root: Path) -> tuple[LabelledImage, ...]:
-    """Read good parts alone: the good ones of a labelled folder, or every picture that lies directly in a plain one.
+def read_parts_folder(root: Path) -> tuple[LabelledImage, ...]:
+    """Read a labelled folder, or a plain one, every picture of which is taken for a good part.
 
     Args:
         root: The folder.
@@ -166,11 +170,12 @@ def read_good_folder(root: Path) -> tuple[LabelledImage, ...]:
         NotFoundError: There is no such folder.
         InvalidInputError: It holds no picture, or its labels contradict its files.
     """
-    if not root.is_dir():
-        raise NotFoundError(f"a folder of good parts must exist, got {root}")
-    if not (root / _LABELS).exists() and (pictures := _images(root)):
-        return tuple(LabelledImage(path, False, "", path.stem) for path in pictures)
-    return tuple(one for one in read_labelled_folder(root) if not one.defect)
+    return read_labelled_folder(root) if has_labels(root) else read_plain_folder(root)
+
+
+def read_good_folder(root: Path) -> tuple[LabelledImage, ...]:
+    """Read the good parts alone of what :func:`read_parts_folder` reads."""
+    return tuple(one for one in read_parts_folder(root) if not one.defect)
 
 
 def walk_pictures(root: Path, skip: Path | None = None) -> Iterator[Path]:

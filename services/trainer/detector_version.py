@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from services.adapters.datasets import LabelledImage, read_labelled_folder
+from services.adapters.datasets import LabelledImage, read_parts_folder
 from services.adapters.modelfolder import ModelVersion, code_version, verify_version, write_version
 from services.core.detectors.calibrated import CalibratedDetector
 from services.core.detectors.catalogue import fit_detector
@@ -101,7 +101,7 @@ def fit_version(
     """Fit a detector and write it as a whole model version.
 
     Args:
-        data: A labelled folder, in any of the layouts of ``services.adapters.datasets``; defects are not needed.
+        data: A labelled folder, in any of the layouts of ``services.adapters.datasets``, or a plain one of good parts.
         order: What.
         destination: Folder of the version; must not exist yet.
         progress: Told how far it is.
@@ -117,7 +117,7 @@ def fit_version(
     """
     if destination.exists():
         raise ConflictError(f"a version's folder must not exist yet, got {destination}")
-    return fit_images(read_labelled_folder(data), order, destination, progress)
+    return fit_images(read_parts_folder(data), order, destination, progress)
 
 
 def fit_images(

@@ -21,7 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.adapters.datasets import LabelledImage, has_labels, read_image_folder, read_labelled_folder
+from services.adapters.datasets import (
+    LabelledImage,
+    has_labels,
+    read_labelled_folder,
+    read_parts_folder,
+    read_plain_folder,
+)
 from services.adapters.modelfolder import ModelVersion, code_version, write_version
 from services.core.detectors.catalogue import fit_detector
 from services.core.detectors.detector import PANEL, Examined, Images
@@ -156,7 +162,7 @@ def fit_two_stage_version(
     """Fit a detector, a network to its verdicts, and write the network as a whole model version.
 
     Args:
-        data: A labelled folder, in any of the layouts of ``services.adapters.datasets``; defects are not needed.
+        data: A labelled folder, in any of the layouts of ``services.adapters.datasets``, or a plain one of good parts.
         unlabelled: A folder of images, or a labelled folder, whose labels are used for nothing but final figures.
         order: What.
         destination: Folder of the version; must not exist yet.
@@ -177,7 +183,7 @@ def fit_two_stage_version(
         raise ConflictError(f"a version's folder must not exist yet, got {destination}")
     first, spec = order.first, order.first.spec
     progress(0.0, "reading images")
-    images, pool = read_labelled_folder(data), _read_pool(unlabelled)
+    images, pool = read_parts_folder(data), _read_pool(unlabelled)
     _check_apart(images, pool.images)
     # Before any work: weights may have to be fetched.
     model = create_model(order.classifier, len(CLASSES), usual_weights(order.classifier), seed=spec.seed)
@@ -224,9 +230,8 @@ def fit_two_stage_version(
 
 
 def _read_pool(folder: Path) -> _Pool:
-    plain = read_image_folder(folder)
     if not has_labels(folder):
-        return _Pool(tuple(LabelledImage(path, False, "", path.stem) for path in plain), None)
+        return _Pool(read_plain_folder(folder), None)
     images = read_labelled_folder(folder)
     hidden = tuple(replace(one, defect=False, defect_class="", mask_path=None) for one in images)
     return _Pool(hidden, np.array([one.defect for one in images], dtype=bool))

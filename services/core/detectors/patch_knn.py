@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.core.detectors.anomaly_map import DEFAULT_SMOOTHING_PX, hottest_mean, spread_over_image
+from services.core.detectors.anomaly_map import hottest_mean, spread_over_image
 from services.core.detectors.coreset import greedy_coreset
 from services.core.detectors.detector import Detector, DetectorSpec, Examined, Files, Images, Progress, check_images
 from services.core.detectors.header import describe, pack, unpack
@@ -61,12 +61,12 @@ BANK: Final = "bank.safetensors"
 
 _LEAST_IMAGES: Final = 2
 _QUERY_CELLS: Final = 4_000_000
-_LEAST_SPREAD: Final = 1e-4
 _NEIGHBOURS: Final = 5
 _SCALE_FLOOR: Final = 0.1
 _LEAST_SCALE: Final = 1e-6
 _DRAWN_SHARE: Final = 0.8
 _GREEDY_CANDIDATES: Final = 5
+_SMOOTHING_PX: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class PatchKnnSettings:
     greedy_limit: int = 2048
     local_scale: bool = True
     top_share: float = 0.02
-    smoothing_px: float = DEFAULT_SMOOTHING_PX
+    smoothing_px: float = _SMOOTHING_PX
 
     @classmethod
     def of(cls, spec: DetectorSpec) -> PatchKnnSettings:
@@ -123,7 +123,6 @@ class PatchKnn:
         spec: What it is.
         image_shape: ``(H, W, 3)``.
         features: The frozen backbone.
-        spread: Standard deviation of each channel on good parts, the unit of the bank, ``float32``, shape ``(C,)``.
         bank: ``float32``, shape ``(M, C)``.
         scales: What distances to each patch of the bank are divided by, ``float32``, shape ``(M,)``.
     """
@@ -131,7 +130,6 @@ class PatchKnn:
     spec: DetectorSpec
     image_shape: tuple[int, int, int]
     features: PatchFeatures
-    spread: Tensor
     bank: Tensor
     scales: Tensor
     _settings: PatchKnnSettings
@@ -145,7 +143,7 @@ class PatchKnn:
     @property
     def bank_bytes(self) -> int:
         """Memory that the bank takes."""
-        return sum(one.element_size() * one.numel() for one in (self.spread, self.bank, self.scales, self._squares))
+        return sum(one.element_size() * one.numel() for one in (self.bank, self.scales, self._squares))
 
     def examine(self, images: Images) -> Examined:
         """Score images, one by one."""
@@ -155,7 +153,7 @@ class PatchKnn:
         embeddings = np.empty((len(images), self.embedding_size), np.float32)
         for row, patches in enumerate(self.features.each(images)):
             flat = patches.reshape(-1, patches.shape[-1])
-            distances = self._distances(flat / self.spread).reshape(patches.shape[:2]).numpy()
+            distances = self._distances(flat).reshape(patches.shape[:2]).numpy()
             maps[row] = spread_over_image(distances, height, width, self._settings.smoothing_px)
             embeddings[row] = flat.mean(dim=0).numpy()
         scores = np.array([hottest_mean(one, self._settings.top_share) for one in maps], dtype=np.float64)
@@ -163,12 +161,12 @@ class PatchKnn:
 
     def files(self) -> dict[str, bytes]:
         """Write header, backbone and bank; the bank in half precision, which it already has in use."""
-        tensors = {"bank": self.bank.half(), "scales": self.scales, "spread": self.spread}
+        tensors = {"bank": self.bank.half(), "scales": self.scales}
         files = {BACKBONE: save_backbone(self.features), BANK: save_tensors(tensors)}
         return pack(describe(self.spec, self.image_shape, self.embedding_size), files)
 
     def _distances(self, patches: Tensor) -> Tensor:
-        """How odd patches ``(P, C)`` in units of the spread are, shape ``(P,)``."""
+        """How odd patches ``(P, C)`` are, shape ``(P,)``."""
         parts = []
         for some in torch.split(patches, max(1, _QUERY_CELLS // len(self.bank))):
             # NumPy's argmin, on the same memory: for 784 x 4096 it took 0.6 ms, torch's 4.9 (one thread).
@@ -204,13 +202,11 @@ def fit_patch_knn(images: Images, spec: DetectorSpec, progress: Progress) -> Det
     _check_memory(count, features.size, settings)
     candidates, owners = _draw_patches(images, features, count * _candidates_each(settings), spec.seed, progress)
     progress(_DRAWN_SHARE, "choosing patches")
-    spread = candidates.std(dim=0).clamp_min(_LEAST_SPREAD)
-    candidates /= spread
     chosen = _choose(candidates, count, settings, spec.seed)
     bank, owners = candidates[chosen].half().float(), owners[chosen]
     scales = scales_of(bank, owners) if settings.local_scale else torch.ones(len(bank))
     progress(1.0, f"a bank of {len(bank)} patches")
-    return _assembled(spec, image_shape, features, (spread, bank, scales))
+    return _assembled(spec, image_shape, features, bank, scales)
 
 
 def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files: Files) -> Detector:
@@ -234,30 +230,26 @@ def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files:
     wanted: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
         "bank": (torch.float16, (-1, features.size)),
         "scales": (torch.float32, (-1,)),
-        "spread": (torch.float32, (features.size,)),
     }
     found = load_tensors(files, BANK, wanted)
-    spread, bank, scales = found["spread"], found["bank"], found["scales"]
+    bank, scales = found["bank"], found["scales"]
     if len(bank) != len(scales) or not bool((scales > 0).all()):
         raise ModelFormatError(
             f"{BANK}: every patch must have one scale above 0, "
             f"got {len(bank)} patches and {len(scales)} scales from {float(scales.min()):.3g}"
         )
     _check_memory(len(bank), features.size, settings)
-    if not bool((spread > 0).all()):
-        raise ModelFormatError(f"{BANK}: spread must be above 0, got {float(spread.min()):.3g}")
-    return _assembled(spec, image_shape, features, (spread, bank.float(), scales))
+    return _assembled(spec, image_shape, features, bank.float(), scales)
 
 
 def _assembled(
-    spec: DetectorSpec, image_shape: tuple[int, int, int], features: PatchFeatures, state: tuple[Tensor, Tensor, Tensor]
+    spec: DetectorSpec, image_shape: tuple[int, int, int], features: PatchFeatures, bank: Tensor, scales: Tensor
 ) -> PatchKnn:
-    squares = state[1].square().sum(dim=1)
-    return PatchKnn(spec, image_shape, features, *state, PatchKnnSettings.of(spec), squares)
+    return PatchKnn(spec, image_shape, features, bank, scales, PatchKnnSettings.of(spec), bank.square().sum(dim=1))
 
 
 def _check_memory(count: int, size: int, settings: PatchKnnSettings) -> None:
-    needed = 4 * (count * (size + 2) + size)
+    needed = 4 * count * (size + 2)
     if needed > settings.max_bank_bytes:
         raise InvalidInputError(
             f"the bank must take at most max_bank_bytes = {settings.max_bank_bytes} bytes, "

@@ -239,7 +239,7 @@ def test_a_panel_on_good_parts_alone_tells_what_its_disagreement_costs(tmp_path:
 def test_a_panel_takes_more_good_parts_than_one_detector(tmp_path: Path) -> None:
     write_labelled_folder([draw_part("fabric", seed, defect=None) for seed in range(36)], tmp_path / "data")
     order = FitOrder(named_spec(["hbos", "knn"], "pca8", KNN.backbone, 0, {}), preprocessing=SIZE)
-    with pytest.raises(InvalidInputError, match=r"a panel takes at least 40 good parts .*got 36"):
+    with pytest.raises(InvalidInputError, match=r"at least 40 good parts .*are needed, got 36"):
         fit_version(tmp_path / "data", order, tmp_path / "v")
 
 

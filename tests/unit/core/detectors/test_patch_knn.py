@@ -108,7 +108,7 @@ def test_what_greedy_k_centre_leaves_of_the_bank_is_drawn_at_random() -> None:
         banks.append(fitted)
     # Patches that were chosen to be far apart are.
     nearest = [float(torch.cdist(one.bank, one.bank).fill_diagonal_(torch.inf).amin()) for one in banks]
-    assert nearest[2] > 2 * nearest[0]
+    assert nearest[2] > 1.5 * nearest[0]
 
 
 def test_scales_of_equal_patches_divide_by_more_than_nothing() -> None:
@@ -148,12 +148,12 @@ def test_the_bank_has_the_asked_share_of_all_patches_up_to_its_limit() -> None:
         fitted = fit_patch_knn(good_parts(4), spec, ignore)
         assert isinstance(fitted, PatchKnn)
         assert len(fitted.bank) == expected
-        assert fitted.bank_bytes == 4 * (expected * (fitted.embedding_size + 2) + fitted.embedding_size)
+        assert fitted.bank_bytes == 4 * expected * (fitted.embedding_size + 2)
 
 
 def test_a_bank_too_large_for_its_memory_is_refused_with_its_size() -> None:
     spec = DetectorSpec("patch-knn", options={"bank_share": 1.0, "max_bank_bytes": 100_000})
-    with pytest.raises(InvalidInputError, match="max_bank_bytes = 100000 bytes, got 158304 bytes for 256 patches"):
+    with pytest.raises(InvalidInputError, match="max_bank_bytes = 100000 bytes, got 157696 bytes for 256 patches"):
         fit_patch_knn(good_parts(4), spec, ignore)
 
 
@@ -245,8 +245,7 @@ def test_a_bank_that_is_not_the_one_that_was_kept_is_refused_unread(files: dict[
         ({"bank": torch.zeros(0, 152).half()}, r"got torch.float16 \(0, 152\)"),
         ({"bank": torch.zeros(5, 152).half()}, "one scale above 0, got 5 patches and 307 scales"),
         ({"bank": torch.zeros(5, 152).half(), "scales": torch.zeros(5)}, "one scale above 0, got"),
-        ({"spread": torch.zeros(152)}, "spread must be above 0, got 0"),
-        ({"more": torch.zeros(1)}, r"must hold \['bank', 'scales', 'spread'\], got \['bank', 'more'"),
+        ({"more": torch.zeros(1)}, r"must hold \['bank', 'scales'\], got \['bank', 'more'"),
     ],
 )
 def test_a_bank_that_was_tampered_with_is_refused(
@@ -260,7 +259,7 @@ def test_a_kept_bank_that_would_take_more_memory_than_the_bound_is_refused() -> 
     spec = dataclasses.replace(SPEC, options={**SPEC.options, "max_bank_bytes": 250_000})
     files = fit_patch_knn(good_parts(3), spec, ignore).files()
     swollen = tampered(files, bank=torch.zeros(500, 152).half(), scales=torch.ones(500))
-    with pytest.raises(InvalidInputError, match="at most max_bank_bytes = 250000 bytes, got 308608 bytes"):
+    with pytest.raises(InvalidInputError, match="at most max_bank_bytes = 250000 bytes, got 308000 bytes"):
         load_patch_knn(spec, SHAPE, swollen)
 
 
