@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from services.adapters.datasets import write_labelled_folder
+from services.adapters.datasets import read_labelled_folder, write_labelled_folder
 from services.adapters.modelfolder import (
     CHECKSUMS,
     listed_files,
@@ -35,9 +35,10 @@ from services.explainer.versions import Version
 from services.serving.backend.choice import build_engine
 from services.serving.backend.engine import EngineRequest
 from services.serving.backend.explained_version import ExplainedVersion
-from services.trainer.detector_version import FitOrder, fit_version
+from services.trainer.detector_version import FitOrder, fit_images, fit_version
 
 SIZE = Preprocessing(height_px=64, width_px=64)
+SIZE_96 = Preprocessing(height_px=96, width_px=96)
 KNN = DetectorSpec("knn", "pca16")
 PATCHES = DetectorSpec("patch-knn", options={"bank_limit": 256})
 
@@ -275,3 +276,31 @@ def test_a_version_has_weights_or_a_detector_and_never_both(version: Path, tmp_p
     with pytest.raises(ModelFormatError, match="either"):
         listed_files(json.dumps(listed).encode())
     assert ModelManifest.from_json((version / "model.json").read_bytes()).detector
+
+
+def test_hidden_defects_up_to_a_tenth_cost_little_and_the_version_says_that_they_are_there(tmp_path: Path) -> None:
+    kinds = defect_classes("thermal")
+    good = [draw_part("thermal", seed, defect=None) for seed in range(120)]
+    bad = [draw_part("thermal", 1_000 + seed, defect=kinds[seed % len(kinds)]) for seed in range(40)]
+    write_labelled_folder([*good, *bad], tmp_path / "data")
+    images = read_labelled_folder(tmp_path / "data")
+    known = [one for one in images if one.defect]
+    hidden = [dataclasses.replace(one, defect=False, defect_class="") for one in known[:13]]
+    order = FitOrder(DetectorSpec("knn", "embedding-pca16"), preprocessing=SIZE_96, false_reject_target=0.05)
+    fits = {}
+    for name, extra in (("clean", []), ("spoiled", hidden)):
+        parts = [one for one in images if not one.defect] + extra + known[13:]
+        fits[name] = fit_images(parts, order, tmp_path / name)
+    assert fits["spoiled"].metrics["auroc"].value > fits["clean"].metrics["auroc"].value - 0.05
+    assert "look like hidden defects" in fits["spoiled"].lineage.description
+    assert "look like hidden defects" not in fits["clean"].lineage.description
+
+
+def test_a_plain_folder_of_pictures_is_a_folder_of_good_parts(data: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for one in read_labelled_folder(data):
+        if not one.defect:
+            (plain / one.path.name).write_bytes(one.path.read_bytes())
+    manifest = fit_version(plain, FitOrder(KNN, preprocessing=SIZE), tmp_path / "v")
+    assert set(manifest.metrics) == {"good_pass_rate", "false_reject_rate"}
