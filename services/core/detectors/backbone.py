@@ -1,8 +1,8 @@
-"""The network whose pooled embedding is a feature: built once, kept with the detector, asked a few images at a time.
+"""The network whose pooled embedding is a feature: built once, kept with the detector, asked about one image at a time.
 
-Convolutions add up in an order that depends on how many images they are given, so an image's embedding in a batch
-differs from the one it has alone by float32's rounding: measured on a detector's score, by 3e-5 of the good parts'
-standard deviation. Which images they are makes no difference.
+One image at a time, because convolutions add up in an order that depends on how many images they are given: an image's
+embedding differed in a batch from the one it had alone. A batch gains nothing on a CPU, see
+:class:`services.core.detectors.patch_features.PatchFeatures`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ from services.core.manifest import OptionValue
 from services.core.models.classifier import Classifier
 from services.core.models.factory import create_model, usual_weights
 from services.core.models.pretrained import Weights
+from services.core.models.serving import fold_batch_norm
 from services.core.models.state import load_state, save_state
 
 #: Options of a specification that go to the backbone, not to the detector.
 BACKBONE_OPTIONS: Final = ("backbone_weights", "backbone_taps")
 
-_BATCH: Final = 16
-
 
 class Backbone:
-    """A frozen network."""
+    """A frozen network; batch norm folded, with the channels of a place side by side in memory.
+
+    Args:
+        network: In evaluation mode; it is changed.
+    """
 
     def __init__(self, network: Classifier) -> None:
-        self._network = network
+        self._state = save_state(network)
+        fold_batch_norm(network.features)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def create(cls, spec: DetectorSpec) -> Backbone:
@@ -59,15 +64,15 @@ class Backbone:
 
     def save(self) -> bytes:
         """Write the weights, a safetensors file."""
-        return save_state(self._network)
+        return self._state
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         """Give the embeddings of images, shape ``(N, D)``."""
         rows = np.empty((len(images), self._network.embedding_size), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(images), _BATCH):
-                chunk = np.ascontiguousarray(images[start : start + _BATCH].transpose(0, 3, 1, 2))
-                rows[start : start + _BATCH] = self._network.embed(torch.from_numpy(chunk)).numpy()
+            for row, image in enumerate(images):
+                pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
+                rows[row] = self._network.embed(pixels)[0].numpy()
         return rows
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from services.core.detectors import features
+from services.core.detectors.backbone import Backbone
+from services.core.detectors.detector import DetectorSpec
 from services.core.detectors.features import KERNELS, FeatureSpec, fit_features, parse_features
 from services.core.errors import InvalidInputError
 from tests.unit.core.detectors.toys import good_parts
@@ -122,3 +124,13 @@ def test_more_pixels_than_memory_is_meant_for_are_refused(monkeypatch: pytest.Mo
 def test_embeddings_need_a_backbone() -> None:
     with pytest.raises(InvalidInputError, match="need a backbone, got none"):
         fit_features(PARTS, FeatureSpec("embedding"), seed=0)
+
+
+def test_an_embedding_is_the_same_alone_and_in_a_batch_to_the_last_bit() -> None:
+    backbone = Backbone.create(DetectorSpec("knn", "embedding", "customnet"))
+    images = np.random.default_rng(3).integers(0, 255, (5, 48, 64, 3), np.uint8)
+    together = backbone(images)
+    for row in range(len(images)):
+        np.testing.assert_array_equal(backbone(images[row : row + 1])[0], together[row])
+    loaded = Backbone.load(DetectorSpec("knn", backbone="customnet"), backbone.save())
+    np.testing.assert_array_equal(loaded(images), together)
