@@ -82,7 +82,7 @@ class PatchKnnSettings:
         smoothing_px: Standard deviation of the Gaussian over the map.
     """
 
-    bank_share: float = 0.1
+    bank_share: float = 0.3
     bank_limit: int = 2048
     max_bank_bytes: int = 256 * 1024 * 1024
     greedy_limit: int = 2048
