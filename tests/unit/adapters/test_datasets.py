@@ -234,7 +234,7 @@ def test_of_a_labelled_folder_the_good_parts_are_taken(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_good_parts_must_exist_and_hold_some(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="a folder of good parts must exist"):
+    with pytest.raises(NotFoundError, match="a folder of pictures must exist"):
         read_good_folder(tmp_path / "nowhere")
     with pytest.raises(InvalidInputError, match="a labelled folder must hold"):
         read_good_folder(tmp_path)
