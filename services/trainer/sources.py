@@ -5,6 +5,7 @@ Each source fills a labelled folder, from which a fit goes on as from any other.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import heapq
 from collections.abc import Callable, Collection, Iterable
@@ -305,24 +306,11 @@ class _Sample:
             heapq.heappush(self._heap, entry)
         if frame.image is not None:
             (self._folder / frame.frame_id).write_bytes(frame.image)
-        self._frames[frame.frame_id] = _without_image(frame)
+        self._frames[frame.frame_id] = dataclasses.replace(frame, image=None)
 
     def kept(self) -> Iterable[Frame]:
         """What is left, without inline images: those lie in the folder, under the frame's id."""
         return self._frames.values()
-
-
-def _without_image(frame: Frame) -> Frame:
-    return Frame(
-        frame_id=frame.frame_id,
-        part_id=frame.part_id,
-        line_id=frame.line_id,
-        camera_id=frame.camera_id,
-        product=frame.product,
-        sequence=frame.sequence,
-        captured_at_ns=frame.captured_at_ns,
-        image_ref=frame.image_ref,
-    )
 
 
 def _settle(frame: Frame, store: ObjectStore, folder: Path, limits: ImageLimits) -> str:
