@@ -38,7 +38,7 @@ MAX_KEY_BYTES: Final = 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _TRACE_ID = re.compile(r"(?:[0-9a-f]{32})?\Z", re.ASCII)
 
-_VERDICT_TO_WIRE = {
+VERDICT_TO_WIRE = {
     Verdict.PASS: events_pb2.VERDICT_PASS,
     Verdict.FAIL: events_pb2.VERDICT_FAIL,
     Verdict.REVIEW: events_pb2.VERDICT_REVIEW,
@@ -50,7 +50,7 @@ _REASON_TO_WIRE = {
     Reason.DEADLINE_MISSED: events_pb2.VERDICT_REASON_DEADLINE_MISSED,
     Reason.DISAGREEMENT: events_pb2.VERDICT_REASON_DISAGREEMENT,
 }
-_KIND_TO_WIRE = {
+KIND_TO_WIRE = {
     CaseKind.FAIL: events_pb2.CASE_KIND_FAIL,
     CaseKind.REVIEW: events_pb2.CASE_KIND_REVIEW,
     CaseKind.AUDIT: events_pb2.CASE_KIND_AUDIT,
@@ -62,11 +62,11 @@ _ACTION_TO_WIRE = {
     AliasAction.SHADOW: events_pb2.ALIAS_ACTION_SHADOW,
     AliasAction.RETIRE: events_pb2.ALIAS_ACTION_RETIRE,
 }
-_VERDICT_FROM_WIRE = {int(wire): value for value, wire in _VERDICT_TO_WIRE.items()}
+VERDICT_FROM_WIRE = {int(wire): value for value, wire in VERDICT_TO_WIRE.items()}
 _REASON_FROM_WIRE = {int(wire): value for value, wire in _REASON_TO_WIRE.items()}
-_KIND_FROM_WIRE = {int(wire): value for value, wire in _KIND_TO_WIRE.items()}
+KIND_FROM_WIRE = {int(wire): value for value, wire in KIND_TO_WIRE.items()}
 _ACTION_FROM_WIRE = {int(wire): value for value, wire in _ACTION_TO_WIRE.items()}
-_KIND_OF_VERDICT = {Verdict.FAIL: CaseKind.FAIL, Verdict.REVIEW: CaseKind.REVIEW, Verdict.PASS: CaseKind.AUDIT}
+KIND_OF_VERDICT = {Verdict.FAIL: CaseKind.FAIL, Verdict.REVIEW: CaseKind.REVIEW, Verdict.PASS: CaseKind.AUDIT}
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -173,7 +173,7 @@ def inspection_to_message(inspection: Inspection) -> events_pb2.Inspection:
         sequence=inspection.sequence,
         captured_at_ns=inspection.captured_at_ns,
         decided_at_ns=inspection.decided_at_ns,
-        verdict=_VERDICT_TO_WIRE[inspection.verdict],
+        verdict=VERDICT_TO_WIRE[inspection.verdict],
         reason=_REASON_TO_WIRE[inspection.reason],
         score=inspection.score,
         operating_point=events_pb2.OperatingPoint(
@@ -208,7 +208,7 @@ def inspection_to_message(inspection: Inspection) -> events_pb2.Inspection:
 
 def _inspection(message: events_pb2.Inspection) -> Inspection:
     # What a newer writer means by a verdict that is not known here, a person decides.
-    verdict = _VERDICT_FROM_WIRE.get(message.verdict, Verdict.REVIEW)
+    verdict = VERDICT_FROM_WIRE.get(message.verdict, Verdict.REVIEW)
     fallback = Reason.UNSURE if verdict is Verdict.REVIEW else Reason.SCORE
     timings = message.timings
     if _TRACE_ID.match(message.trace_id) is None:
@@ -242,7 +242,7 @@ def _inspection(message: events_pb2.Inspection) -> Inspection:
             infer_ms=timings.infer_ms,
             total_ms=timings.total_ms,
         ),
-        image_ref=_image_ref(message.image_ref) if picture == "image_ref" else None,
+        image_ref=image_ref_from_message(message.image_ref) if picture == "image_ref" else None,
         position=_position(message.position) if picture == "position" else None,
         detail=message.detail,
         trace_id=message.trace_id,
@@ -291,7 +291,7 @@ def case_to_message(case: Case) -> events_pb2.Case:
         raise InvalidInputError(f"embedding must have shape (D,), got {case.embedding.shape}")
     message = events_pb2.Case(
         case_id=case.case_id,
-        kind=_KIND_TO_WIRE[case.kind],
+        kind=KIND_TO_WIRE[case.kind],
         inspection=inspection_to_message(case.inspection),
         sampling_probability=case.sampling_probability,
         embedding_f16=case.embedding.astype("<f2", copy=False).tobytes(),
@@ -334,7 +334,7 @@ def _case(message: events_pb2.Case) -> Case:
     image, image_ref = _picture(message)
     return Case(
         case_id=validate_frame_id(message.case_id),
-        kind=_KIND_FROM_WIRE.get(message.kind, _KIND_OF_VERDICT[inspection.verdict]),
+        kind=KIND_FROM_WIRE.get(message.kind, KIND_OF_VERDICT[inspection.verdict]),
         inspection=inspection,
         sampling_probability=message.sampling_probability,
         embedding=np.frombuffer(message.embedding_f16, dtype="<f2").astype(np.float16, copy=False),
@@ -401,7 +401,12 @@ def image_ref_to_message(ref: ImageRef) -> events_pb2.ImageRef:
     return events_pb2.ImageRef(bucket=ref.bucket, key=ref.key, size_bytes=ref.size_bytes, sha256=ref.sha256)
 
 
-def _image_ref(message: events_pb2.ImageRef) -> ImageRef:
+def image_ref_from_message(message: events_pb2.ImageRef) -> ImageRef:
+    """Validate a reference that came inside another message.
+
+    Raises:
+        InvalidInputError: If a field breaks its rule.
+    """
     if not 0 < len(message.bucket) <= MAX_BUCKET_LENGTH:
         raise InvalidInputError(
             f"image_ref.bucket must have 1 to {MAX_BUCKET_LENGTH} characters, got {len(message.bucket)}"
@@ -418,7 +423,7 @@ def _picture(message: events_pb2.Frame | events_pb2.Case) -> tuple[bytes | None,
     which = message.WhichOneof("picture")
     if which is None:
         raise InvalidInputError("picture must be set, as image or image_ref, got none")
-    return (message.image, None) if which == "image" else (None, _image_ref(message.image_ref))
+    return (message.image, None) if which == "image" else (None, image_ref_from_message(message.image_ref))
 
 
 def _set_picture(message: events_pb2.Frame | events_pb2.Case, image: bytes | None, image_ref: ImageRef | None) -> None:

@@ -32,14 +32,14 @@ _STATUS_TO_WIRE = {
     ExplanationStatus.PARTIAL: events_pb2.EXPLANATION_STATUS_PARTIAL,
     ExplanationStatus.FAILED: events_pb2.EXPLANATION_STATUS_FAILED,
 }
-_GRADE_TO_WIRE = {
+GRADE_TO_WIRE = {
     Grade.A: events_pb2.EXPLANATION_GRADE_A,
     Grade.B: events_pb2.EXPLANATION_GRADE_B,
     Grade.C: events_pb2.EXPLANATION_GRADE_C,
     Grade.D: events_pb2.EXPLANATION_GRADE_D,
 }
 _STATUS_FROM_WIRE = {value: key for key, value in _STATUS_TO_WIRE.items()}
-_GRADE_FROM_WIRE = {value: key for key, value in _GRADE_TO_WIRE.items()}
+GRADE_FROM_WIRE = {value: key for key, value in GRADE_TO_WIRE.items()}
 
 
 def encode_explained_case(explained: ExplainedCase) -> bytes:
@@ -100,7 +100,7 @@ def explanation_to_message(explanation: Explanation) -> events_pb2.Explanation:
         scale_low=explanation.scale_low,
         scale_high=explanation.scale_high,
         grade=(
-            events_pb2.EXPLANATION_GRADE_UNSPECIFIED if explanation.grade is None else _GRADE_TO_WIRE[explanation.grade]
+            events_pb2.EXPLANATION_GRADE_UNSPECIFIED if explanation.grade is None else GRADE_TO_WIRE[explanation.grade]
         ),
         trust=explanation.trust,
         deletion_auc=explanation.deletion_auc,
@@ -169,7 +169,7 @@ def _explanation(message: events_pb2.Explanation) -> Explanation:
         probability=_share("probability", message.probability),
         scale_low=message.scale_low,
         scale_high=message.scale_high,
-        grade=_GRADE_FROM_WIRE.get(message.grade),
+        grade=GRADE_FROM_WIRE.get(message.grade),
         trust=_share("trust", message.trust),
         deletion_auc=_share("deletion_auc", message.deletion_auc),
         insertion_auc=_share("insertion_auc", message.insertion_auc),

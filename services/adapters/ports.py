@@ -7,6 +7,7 @@ A dependency that does not answer raises ``UnavailableError``.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.types import ImageRef, RecordPosition
+from services.core.review import CaseState, QueuedCase, Review
+from services.core.types import CaseKind, ImageRef, RecordPosition, Verdict
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -415,4 +417,181 @@ class ModelControl(Protocol):
 
     def unload(self, model_name: str, timeout_s: float) -> None:
         """Unload a model; one that is not loaded is no error."""
+        ...
+
+
+class QueueOrder(enum.Enum):
+    """The order of a queue of cases."""
+
+    BY_GAIN = "gain"
+    """By ``services.core.review.queue_rank``, the highest first."""
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFilter:
+    """Which cases; what is empty, 0 or None does not narrow."""
+
+    line_id: str = ""
+    camera_id: str = ""
+    product: str = ""
+    verdict: Verdict | None = None
+    """That the model gave."""
+    kind: CaseKind | None = None
+    alias: str = ""
+    model_version: int = 0
+    since_ns: int = 0
+    """Captured at or after this time."""
+    until_ns: int = 0
+    """Captured before this time."""
+    defect_class: str = ""
+    """As the model or a standing answer names it."""
+    reviewer: str = ""
+    """Somebody whose answer stands."""
+    state: CaseState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CasePage:
+    """One page of a queue."""
+
+    cases: tuple[QueuedCase, ...]
+    next_token: str
+    """For the next page; empty where nothing follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFilter:
+    """Which reviews; what is empty, 0 or False does not narrow."""
+
+    reviewer: str = ""
+    line_id: str = ""
+    since_ns: int = 0
+    """Taken at or after this time."""
+    until_ns: int = 0
+    """Taken before this time."""
+    standing_only: bool = False
+    """Leaves out what was taken back or replaced, skips, and the undos themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPage:
+    """One page of reviews, the newest first."""
+
+    reviews: tuple[Review, ...]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewStats:
+    """Counts of cases and of what people settled on; see ``GetStatsResponse``."""
+
+    open: int
+    reviewed: int
+    disputed: int
+    verdict_right: int
+    false_rejects: int
+    escapes: int
+    wrong_reason: int
+
+
+class CaseIndex(Protocol):
+    """The cases and reviews, ready to be asked. A read model: the record has everything. Thread-safe."""
+
+    def add_cases(self, cases: Sequence[QueuedCase]) -> None:
+        """Add cases, all or none; one that is known is brought up to date but for its reviews and its claim.
+
+        Reviews that came before their case count once it is there.
+
+        Raises:
+            UnavailableError: When the database does not answer, or is full.
+        """
+        ...
+
+    def add_review(self, review: Review, *, published: bool) -> None:
+        """Add a review and bring its case's state up to date; one that is known is not added again.
+
+        Args:
+            review: As it is on record.
+            published: Whether it is in the ``reviews`` topic; see :meth:`unpublished`.
+
+        Raises:
+            UnavailableError: When the database does not answer, or is full.
+        """
+        ...
+
+    def find_case(self, case_id: str) -> QueuedCase:
+        """One case, with its state and claim; raises ``NotFoundError``."""
+        ...
+
+    def find_review(self, review_id: str) -> Review:
+        """One review; raises ``NotFoundError``."""
+        ...
+
+    def reviews_of(self, case_id: str) -> tuple[Review, ...]:
+        """Everything that was said of a case, in the order in which it was taken."""
+        ...
+
+    def list_cases(
+        self,
+        where: CaseFilter,
+        order: QueueOrder,
+        *,
+        limit: int,
+        token: str = "",
+        not_held_from: str = "",
+        now_ns: int,
+    ) -> CasePage:
+        """One page of cases.
+
+        Args:
+            where: Which.
+            order: In which order.
+            limit: Most of them.
+            token: Of an earlier page with the same filter and order. What arrives meanwhile moves nothing: no case is
+                given twice, and none that was there is left out.
+            not_held_from: Leaves out what somebody other than this person holds at ``now_ns``; empty: nothing.
+            now_ns: The present; claims that ended before are not given.
+
+        Raises:
+            InvalidInputError: For a token that is none.
+        """
+        ...
+
+    def list_reviews(self, where: ReviewFilter, *, limit: int, token: str = "") -> ReviewPage:
+        """One page of reviews; see :meth:`list_cases`."""
+        ...
+
+    def stats(self, where: CaseFilter) -> ReviewStats:
+        """Count; the filter's state is not read."""
+        ...
+
+    def claim(self, case_id: str, reviewer: str, *, until_ns: int, now_ns: int) -> None:
+        """Reserve a case for a person, or prolong it.
+
+        Raises:
+            NotFoundError: If there is no such case.
+            ConflictError: While somebody else holds it; the message says who.
+        """
+        ...
+
+    def release(self, case_id: str, reviewer: str) -> None:
+        """Give a claim back; one that is not this person's is left alone."""
+        ...
+
+    def unpublished(self, limit: int) -> tuple[Review, ...]:
+        """Reviews that are on record but not yet in the ``reviews`` topic, the oldest first."""
+        ...
+
+    def set_published(self, review_ids: Sequence[str]) -> None:
+        """These are in the topic now."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything but claims, before it is built anew."""
+        ...
+
+    def close(self) -> None:
+        """Let go; idempotent."""
         ...

@@ -6,10 +6,11 @@ FRAMES = "sightline.frames.v1"
 VERDICTS = "sightline.verdicts.v1"
 CASES = "sightline.cases.v1"
 EXPLAINED = "sightline.explained.v1"
+REVIEWS = "sightline.reviews.v1"
 MODELS = "sightline.models.v1"
 
 #: Every topic this release reads or writes.
-ALL = (FRAMES, VERDICTS, CASES, EXPLAINED, MODELS)
+ALL = (FRAMES, VERDICTS, CASES, EXPLAINED, REVIEWS, MODELS)
 
 #: Topics whose records replace each other by key.
 COMPACTED = frozenset({MODELS})

@@ -14,11 +14,14 @@ simulated fabric (60 good parts to fit; two seeds):
   units of their spread on good parts, which helped before, change nothing (.763).
 * *The score is the mean of the hottest 2 % of the map*: .757, by the maximum .724, by the hottest 1 % .752 and 10 %
   .764, by the mean of all .731, by the standard deviation .754, which would call a part good that is odd everywhere.
+* *The neighbour is found in 48 numbers, its distance taken in all.* The 48 directions in which the bank varies most
+  (.87 of its variance) name the nearest patch; what a patch has besides them counts as distance, but does not lead the
+  choice. Tile .774 against .765 with all 152 numbers (32: .776, pixels .005 worse; 64: .770), in 40 % of the time.
 * *Greedy choice from few candidates*, five times as many as the bank keeps, because a choice among all takes minutes.
 
 A bank of twice as many patches gives the same (.754 against .758), pictures of 320 px no more (.747 against .757).
 
-The nearest neighbour is found by one matrix product. For 784 random patches and a bank of 4096 that took 33 ms, PyOD's
+The neighbour is found by one matrix product. For 784 random patches and a bank of 4096, all numbers of them, that took 33 ms, PyOD's
 KNN 54, scikit-learn's brute force 71, its ball tree 859 and its k-d tree 1393; all of them are exact.
 """
 
@@ -77,6 +80,7 @@ class PatchKnnSettings:
         max_bank_bytes: Memory that the bank may take in use; a fit that would pass it fails.
         greedy_limit: Most patches that are chosen by greedy k-centre, out of five times as many as the bank keeps; the
             others are drawn at random. It bounds the time of the choice: 2 s at 4096, four times that at twice as many.
+        match_size: Directions in which a patch's neighbour is looked for; as many as features have: its nearest one.
         local_scale: Whether a distance is divided by how far the bank's patch is from those of other parts.
         top_share: Share of the map's pixels whose mean is the score; 0 takes the maximum, as PatchCore does.
         smoothing_px: Standard deviation of the Gaussian over the map.
@@ -86,6 +90,7 @@ class PatchKnnSettings:
     bank_limit: int = 2048
     max_bank_bytes: int = 256 * 1024 * 1024
     greedy_limit: int = 2048
+    match_size: int = 48
     local_scale: bool = True
     top_share: float = 0.02
     smoothing_px: float = _SMOOTHING_PX
@@ -107,10 +112,40 @@ class PatchKnnSettings:
             bank_limit=whole_number(options, "bank_limit", cls().bank_limit, _NEIGHBOURS + 1),
             max_bank_bytes=whole_number(options, "max_bank_bytes", cls().max_bank_bytes, 1),
             greedy_limit=whole_number(options, "greedy_limit", cls().greedy_limit, 0),
+            match_size=whole_number(options, "match_size", cls().match_size, 1),
             local_scale=local_scale,
             top_share=real_number(options, "top_share", cls().top_share, 0.0, 1.0),
             smoothing_px=real_number(options, "smoothing_px", cls().smoothing_px, 0.0, 100.0),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sieve:
+    """Names for each patch the one of the bank to measure it by.
+
+    Attributes:
+        directions: Those in which the bank varies most, orthonormal, shape ``(C, K)``.
+        bank: The bank in them, shape ``(M, K)``.
+        squares: Squared lengths of its rows, shape ``(M,)``.
+    """
+
+    directions: Tensor
+    bank: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, bank: Tensor, size: int) -> _Sieve:
+        """Make one for a bank ``(M, C)`` with at most ``size`` directions."""
+        centred = (bank - bank.mean(dim=0)).double()
+        directions = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :size].float().contiguous()
+        projected = bank @ directions
+        return cls(directions, projected, projected.square().sum(dim=1))
+
+    def nearest(self, patches: Tensor) -> Tensor:
+        """Rows of the bank for patches ``(P, C)``, shape ``(P,)``."""
+        nearness = torch.addmm(self.squares[None], patches @ self.directions, self.bank.T, alpha=-2)
+        # NumPy's argmin, on the same memory: for 784 x 4096 it took 0.6 ms, torch's 4.9 (one thread).
+        return torch.from_numpy(nearness.numpy().argmin(axis=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +166,7 @@ class PatchKnn:
     bank: Tensor
     scales: Tensor
     _settings: PatchKnnSettings
-    _squares: Tensor
+    _sieve: _Sieve
 
     @property
     def embedding_size(self) -> int:
@@ -141,7 +176,8 @@ class PatchKnn:
     @property
     def bank_bytes(self) -> int:
         """Memory that the bank takes."""
-        return sum(one.element_size() * one.numel() for one in (self.bank, self.scales, self._squares))
+        held = (self.bank, self.scales, self._sieve.bank, self._sieve.squares)
+        return sum(one.element_size() * one.numel() for one in held)
 
     def examine(self, images: Images) -> Examined:
         """Score images, one by one."""
@@ -167,10 +203,8 @@ class PatchKnn:
         """How odd patches ``(P, C)`` are, shape ``(P,)``."""
         parts = []
         for some in torch.split(patches, max(1, _QUERY_CELLS // len(self.bank))):
-            # NumPy's argmin, on the same memory: for 784 x 4096 it took 0.6 ms, torch's 4.9 (one thread).
-            nearness = torch.addmm(self._squares[None], some, self.bank.T, alpha=-2).numpy()
-            found = torch.from_numpy(nearness.argmin(axis=1))
-            # Taken again by difference: the product loses the digits of a distance that is small beside the features.
+            found = self._sieve.nearest(some)
+            # By difference: a matrix product loses the digits of a distance that is small beside the features.
             distance = (some - self.bank[found]).square().sum(dim=1).sqrt()
             parts.append(distance / self.scales[found])
         return torch.cat(parts)
@@ -243,11 +277,12 @@ def load_patch_knn(spec: DetectorSpec, image_shape: tuple[int, int, int], files:
 def _assembled(
     spec: DetectorSpec, image_shape: tuple[int, int, int], features: PatchFeatures, bank: Tensor, scales: Tensor
 ) -> PatchKnn:
-    return PatchKnn(spec, image_shape, features, bank, scales, PatchKnnSettings.of(spec), bank.square().sum(dim=1))
+    settings = PatchKnnSettings.of(spec)
+    return PatchKnn(spec, image_shape, features, bank, scales, settings, _Sieve.of(bank, settings.match_size))
 
 
 def _check_memory(count: int, size: int, settings: PatchKnnSettings) -> None:
-    needed = 4 * count * (size + 2)
+    needed = 4 * count * (size + min(size, settings.match_size) + 2)
     if needed > settings.max_bank_bytes:
         raise InvalidInputError(
             f"the bank must take at most max_bank_bytes = {settings.max_bank_bytes} bytes, "

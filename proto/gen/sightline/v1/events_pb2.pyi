@@ -53,6 +53,21 @@ class AliasAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ALIAS_ACTION_ROLL_BACK: _ClassVar[AliasAction]
     ALIAS_ACTION_SHADOW: _ClassVar[AliasAction]
     ALIAS_ACTION_RETIRE: _ClassVar[AliasAction]
+
+class Answer(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANSWER_UNSPECIFIED: _ClassVar[Answer]
+    ANSWER_YES: _ClassVar[Answer]
+    ANSWER_NO: _ClassVar[Answer]
+    ANSWER_NOT_SURE: _ClassVar[Answer]
+    ANSWER_NOT_ASKED: _ClassVar[Answer]
+
+class ReviewAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVIEW_ACTION_UNSPECIFIED: _ClassVar[ReviewAction]
+    REVIEW_ACTION_ANSWER: _ClassVar[ReviewAction]
+    REVIEW_ACTION_SKIP: _ClassVar[ReviewAction]
+    REVIEW_ACTION_UNDO: _ClassVar[ReviewAction]
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_PASS: Verdict
 VERDICT_FAIL: Verdict
@@ -82,6 +97,15 @@ ALIAS_ACTION_PROMOTE: AliasAction
 ALIAS_ACTION_ROLL_BACK: AliasAction
 ALIAS_ACTION_SHADOW: AliasAction
 ALIAS_ACTION_RETIRE: AliasAction
+ANSWER_UNSPECIFIED: Answer
+ANSWER_YES: Answer
+ANSWER_NO: Answer
+ANSWER_NOT_SURE: Answer
+ANSWER_NOT_ASKED: Answer
+REVIEW_ACTION_UNSPECIFIED: ReviewAction
+REVIEW_ACTION_ANSWER: ReviewAction
+REVIEW_ACTION_SKIP: ReviewAction
+REVIEW_ACTION_UNDO: ReviewAction
 
 class ImageRef(_message.Message):
     __slots__ = ("bucket", "key", "size_bytes", "sha256")
@@ -308,3 +332,55 @@ class AliasState(_message.Message):
     at_ns: int
     note: str
     def __init__(self, alias: _Optional[str] = ..., revision: _Optional[int] = ..., live_version: _Optional[int] = ..., previous_version: _Optional[int] = ..., shadow_version: _Optional[int] = ..., candidate_versions: _Optional[_Iterable[int]] = ..., action: _Optional[_Union[AliasAction, str]] = ..., actor: _Optional[str] = ..., at_ns: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
+class AreaPoint(_message.Message):
+    __slots__ = ("x_px", "y_px")
+    X_PX_FIELD_NUMBER: _ClassVar[int]
+    Y_PX_FIELD_NUMBER: _ClassVar[int]
+    x_px: float
+    y_px: float
+    def __init__(self, x_px: _Optional[float] = ..., y_px: _Optional[float] = ...) -> None: ...
+
+class Review(_message.Message):
+    __slots__ = ("review_id", "case_id", "frame_id", "action", "verdict_right", "reason_right", "corrected_verdict", "defect_class", "mask_ref", "mask_pixels", "area", "note", "reviewer", "reviewed_at_ns", "said_at_ns", "alias", "model_version", "shown_method", "supersedes", "disagrees_with")
+    REVIEW_ID_FIELD_NUMBER: _ClassVar[int]
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    REASON_RIGHT_FIELD_NUMBER: _ClassVar[int]
+    CORRECTED_VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DEFECT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    MASK_REF_FIELD_NUMBER: _ClassVar[int]
+    MASK_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    REVIEWER_FIELD_NUMBER: _ClassVar[int]
+    REVIEWED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    SAID_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_METHOD_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDES_FIELD_NUMBER: _ClassVar[int]
+    DISAGREES_WITH_FIELD_NUMBER: _ClassVar[int]
+    review_id: str
+    case_id: str
+    frame_id: str
+    action: ReviewAction
+    verdict_right: Answer
+    reason_right: Answer
+    corrected_verdict: Verdict
+    defect_class: str
+    mask_ref: ImageRef
+    mask_pixels: int
+    area: _containers.RepeatedCompositeFieldContainer[AreaPoint]
+    note: str
+    reviewer: str
+    reviewed_at_ns: int
+    said_at_ns: int
+    alias: str
+    model_version: int
+    shown_method: str
+    supersedes: str
+    disagrees_with: str
+    def __init__(self, review_id: _Optional[str] = ..., case_id: _Optional[str] = ..., frame_id: _Optional[str] = ..., action: _Optional[_Union[ReviewAction, str]] = ..., verdict_right: _Optional[_Union[Answer, str]] = ..., reason_right: _Optional[_Union[Answer, str]] = ..., corrected_verdict: _Optional[_Union[Verdict, str]] = ..., defect_class: _Optional[str] = ..., mask_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., mask_pixels: _Optional[int] = ..., area: _Optional[_Iterable[_Union[AreaPoint, _Mapping]]] = ..., note: _Optional[str] = ..., reviewer: _Optional[str] = ..., reviewed_at_ns: _Optional[int] = ..., said_at_ns: _Optional[int] = ..., alias: _Optional[str] = ..., model_version: _Optional[int] = ..., shown_method: _Optional[str] = ..., supersedes: _Optional[str] = ..., disagrees_with: _Optional[str] = ...) -> None: ...

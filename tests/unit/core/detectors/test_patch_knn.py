@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from services.core.detectors.detector import DetectorSpec
-from services.core.detectors.patch_knn import PatchKnn, fit_patch_knn, load_patch_knn, scales_of
+from services.core.detectors.patch_knn import PatchKnn, _Sieve, fit_patch_knn, load_patch_knn, scales_of
 from services.core.errors import InvalidInputError, ModelFormatError
 from tests.unit.core.detectors.parts import good_parts, ignore, resealed, with_square
 
@@ -66,15 +66,24 @@ def test_a_part_scores_alone_what_it_scores_in_a_batch(detector: PatchKnn) -> No
 def test_the_distance_is_to_the_nearest_of_the_bank_in_units_of_its_scale(detector: PatchKnn) -> None:
     bank = torch.zeros(2, 152)
     bank[1, 0] = 10.0
-    small = dataclasses.replace(
-        detector, bank=bank, scales=torch.tensor([1.0, 2.0]), _squares=torch.tensor([0.0, 100.0])
-    )
+    small = dataclasses.replace(detector, bank=bank, scales=torch.tensor([1.0, 2.0]), _sieve=_Sieve.of(bank, 152))
     patches = torch.zeros(3, 152)
     patches[0, 1] = 3.0  # 3 from the first
     patches[1, 0] = 10.0  # on the second
     patches[1, 5] = 4.0  # but for 4
     patches[2, 0] = 4.0  # nearer to the first, however large the second's scale
     assert small._distances(patches).tolist() == pytest.approx([3.0, 2.0, 4.0])
+
+
+def test_the_bank_s_leading_directions_choose_the_neighbour_and_all_numbers_measure_it(detector: PatchKnn) -> None:
+    bank = torch.zeros(3, 152)
+    bank[0, 0], bank[1, 0] = -10.0, 10.0
+    bank[2, 7] = 1.0  # direction 0 is the one that leads
+    small = dataclasses.replace(detector, bank=bank, scales=torch.ones(3), _sieve=_Sieve.of(bank, 1))
+    patch = torch.zeros(1, 152)
+    patch[0, 0], patch[0, 7] = 6.0, 1.0
+    # The third is at 6, but 4 from the second counts more in what leads.
+    assert float(small._distances(patch)) == pytest.approx((16.0 + 1.0) ** 0.5)
 
 
 def test_a_patch_of_the_bank_is_at_distance_nothing(detector: PatchKnn) -> None:
@@ -148,12 +157,12 @@ def test_the_bank_has_the_asked_share_of_all_patches_up_to_its_limit() -> None:
         fitted = fit_patch_knn(good_parts(4), spec, ignore)
         assert isinstance(fitted, PatchKnn)
         assert len(fitted.bank) == expected
-        assert fitted.bank_bytes == 4 * expected * (fitted.embedding_size + 2)
+        assert fitted.bank_bytes == 4 * expected * (2 * fitted.embedding_size + 2)
 
 
 def test_a_bank_too_large_for_its_memory_is_refused_with_its_size() -> None:
     spec = DetectorSpec("patch-knn", options={"bank_share": 1.0, "max_bank_bytes": 100_000})
-    with pytest.raises(InvalidInputError, match="max_bank_bytes = 100000 bytes, got 157696 bytes for 256 patches"):
+    with pytest.raises(InvalidInputError, match="max_bank_bytes = 100000 bytes, got 206848 bytes for 256 patches"):
         fit_patch_knn(good_parts(4), spec, ignore)
 
 
@@ -190,6 +199,7 @@ def test_no_images_get_no_scores(detector: PatchKnn) -> None:
     [
         ({"bank": 3}, r"patch-knn takes the options \[.*'bank_share'.*\], got bank"),
         ({"bank_share": 0}, "bank_share must be a number in"),
+        ({"match_size": 0}, "match_size must be a whole number of at least 1"),
         ({"bank_limit": 2}, "bank_limit must be a whole number of at least"),
         ({"greedy_limit": -1}, "greedy_limit must be a whole number of at least 0"),
         ({"local_scale": 1}, "local_scale must be true or false, got 1"),
@@ -259,7 +269,7 @@ def test_a_kept_bank_that_would_take_more_memory_than_the_bound_is_refused() -> 
     spec = dataclasses.replace(SPEC, options={**SPEC.options, "max_bank_bytes": 250_000})
     files = fit_patch_knn(good_parts(3), spec, ignore).files()
     swollen = tampered(files, bank=torch.zeros(500, 152).half(), scales=torch.ones(500))
-    with pytest.raises(InvalidInputError, match="at most max_bank_bytes = 250000 bytes, got 308000 bytes"):
+    with pytest.raises(InvalidInputError, match="at most max_bank_bytes = 250000 bytes, got 404000 bytes"):
         load_patch_knn(spec, SHAPE, swollen)
 
 
