@@ -13,7 +13,8 @@ from services.core.errors import InvalidInputError, ModelFormatError
 from services.core.manifest import OptionValue, load_json, read_strictly
 
 HEADER: Final = "detector.json"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+"""2: the patches of an image fade towards its border."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _read(files: Files) -> Header:
     values = load_json(files[HEADER], HEADER)
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         given = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise ModelFormatError(f"{HEADER}: schema must be {SCHEMA}, got {given!r}")
+        raise ModelFormatError(f"{HEADER}: schema must be {SCHEMA}, got {given!r}: fit the detector again")
     return read_strictly(Header, values, HEADER)
 
 

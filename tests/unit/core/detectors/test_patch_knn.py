@@ -99,7 +99,7 @@ def test_a_scale_is_the_mean_distance_to_patches_of_other_parts() -> None:
 
 
 def test_without_local_scales_distances_are_what_they_are() -> None:
-    spec = dataclasses.replace(SPEC, options={**SPEC.options, "local_scale": False})
+    spec = dataclasses.replace(SPEC, options={**SPEC.options, "local_scale": 0.0})
     plain = fit_patch_knn(good_parts(3), spec, ignore)
     assert isinstance(plain, PatchKnn)
     assert bool((plain.scales == 1).all())
@@ -202,7 +202,7 @@ def test_no_images_get_no_scores(detector: PatchKnn) -> None:
         ({"match_size": 0}, "match_size must be a whole number of at least 1"),
         ({"bank_limit": 2}, "bank_limit must be a whole number of at least"),
         ({"greedy_limit": -1}, "greedy_limit must be a whole number of at least 0"),
-        ({"local_scale": 1}, "local_scale must be true or false, got 1"),
+        ({"local_scale": True}, "local_scale must be a number in 0.0..1.0, got True"),
         ({"top_share": 1.5}, "top_share must be a number in"),
         ({"smoothing_px": "wide"}, "smoothing_px must be a number in"),
     ],
@@ -225,10 +225,10 @@ def test_another_detectors_description_is_refused(files: dict[str, bytes]) -> No
         load_patch_knn(SPEC, (72, 72, 3), files)
     with pytest.raises(ModelFormatError, match=r"must be of .*seed=9.*, got .*seed=0"):
         load_patch_knn(dataclasses.replace(SPEC, seed=9), SHAPE, files)
-    newer = {**json.loads(files["detector.json"]), "schema": 2}
-    with pytest.raises(ModelFormatError, match="schema must be 1, got 2"):
+    newer = {**json.loads(files["detector.json"]), "schema": 3}
+    with pytest.raises(ModelFormatError, match="schema must be 2, got 3"):
         load_patch_knn(SPEC, SHAPE, {**files, "detector.json": json.dumps(newer).encode()})
-    with pytest.raises(ModelFormatError, match="schema must be 1, got 'list'"):
+    with pytest.raises(ModelFormatError, match="schema must be 2, got 'list'"):
         load_patch_knn(SPEC, SHAPE, {**files, "detector.json": b"[]"})
     with pytest.raises(ModelFormatError, match=r"detector.json: must be JSON"):
         load_patch_knn(SPEC, SHAPE, {**files, "detector.json": b"\xff{"})

@@ -227,7 +227,7 @@ def test_missing_and_unknown_files_are_refused() -> None:
 def test_a_header_of_another_schema_is_refused() -> None:
     kept = files()
     header = json.loads(kept["detector.json"]) | {"schema": 9}
-    with pytest.raises(ModelFormatError, match="schema must be 1, got 9"):
+    with pytest.raises(ModelFormatError, match="schema must be 2, got 9"):
         load_detector(SPEC, SHAPE, {**kept, "detector.json": json.dumps(header).encode()})
 
 
