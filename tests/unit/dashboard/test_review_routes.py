@@ -867,7 +867,7 @@ async def _post_slowly(site: Site, chunks: Any) -> int:
         "client": ("127.0.0.1", 1),
         "root_path": "",
     }
-    await site.app(scope, receive, send)  # type: ignore[arg-type]
+    await site.app(scope, receive, send)
     return statuses[0]
 
 
