@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from services.adapters.ports import ObjectStore, RecordFetcher, TopicReader
-from services.core.errors import InvalidInputError, SightlineError
+from services.core.errors import ConflictError, InvalidInputError, NotFoundError, SightlineError
 from services.core.imaging import ImageLimits
 from services.dashboard.archive import explanation_archive, verdict_archive
 from services.dashboard.components import ComponentBoard
@@ -25,10 +25,19 @@ from services.dashboard.live import LiveBounds, LiveModel
 from services.dashboard.ondemand import Explainer, OnDemand
 from services.dashboard.overlays import Overlays
 from services.dashboard.pictures import Pictures
+from services.dashboard.posted import (
+    Bodies,
+    BodyTooLargeError,
+    ForeignPageError,
+    SlowBodyError,
+    what_is_wrong,
+)
+from services.dashboard.reviewing import FeedbackService, NoFeedbackError, Reviewing
 from services.dashboard.routes.explanations import explanation_routes
 from services.dashboard.routes.live import JsonBody, live_routes
 from services.dashboard.routes.page import HashedFiles, page_routes
 from services.dashboard.routes.pictures import picture_routes
+from services.dashboard.routes.reviews import review_routes
 from services.dashboard.security import SecurityHeaders
 from services.dashboard.settings import DashboardSettings
 from services.dashboard.stream import LiveStream
@@ -36,6 +45,16 @@ from services.dashboard.views import error_json
 
 STATIC_DIR = Path(__file__).parent / "static"
 """Where ``npm run build`` puts the page."""
+
+_STATUSES = {
+    ForeignPageError: 403,
+    NotFoundError: 404,
+    SlowBodyError: 408,
+    ConflictError: 409,
+    BodyTooLargeError: 413,
+    InvalidInputError: 422,
+    NoFeedbackError: 503,
+}
 
 
 def live_bounds(settings: DashboardSettings) -> LiveBounds:
@@ -69,6 +88,7 @@ def make_context(
     explanations: ExplanationIndex,
     open_explained: Callable[[], TopicReader],
     explainer: Explainer | None = None,
+    feedback: FeedbackService | None = None,
     version: str,
     static_dir: Path = STATIC_DIR,
     clock_ns: Callable[[], int] = time.time_ns,
@@ -85,6 +105,7 @@ def make_context(
         explanations: The explanations that a feed adds to.
         open_explained: Gives a fresh reader of the topic of explained cases.
         explainer: Makes maps on request; None offers none.
+        feedback: Takes reviews; None offers no reviewing.
         version: Version of the product.
         static_dir: The built page.
         clock_ns: The present, nanoseconds since the epoch.
@@ -106,6 +127,8 @@ def make_context(
         on_demand=OnDemand(
             explainer, timeout_s=settings.explainer.timeout_s, max_at_once=settings.explainer.max_at_once
         ),
+        reviewing=Reviewing(feedback, timeout_s=settings.feedback.timeout_s, max_at_once=settings.feedback.max_at_once),
+        bodies=Bodies(),
         pictures=Pictures(store, fetcher, limits, settings.pictures),
         picture_pool=ThreadPoolExecutor(settings.pictures.workers, thread_name_prefix="picture"),
         picture_slots=asyncio.Semaphore(settings.pictures.workers + settings.pictures.max_waiting),
@@ -134,6 +157,7 @@ def make_app(context: Context) -> FastAPI:
     app.include_router(live_routes(context))
     app.include_router(picture_routes(context))
     app.include_router(explanation_routes(context))
+    app.include_router(review_routes(context))
     if (context.static_dir / "assets").is_dir():
         app.mount("/assets", HashedFiles(directory=context.static_dir / "assets"), name="assets")
     app.add_api_route("/api/{rest:path}", _no_such_route, include_in_schema=False)
@@ -152,17 +176,19 @@ async def _no_such_route() -> Response:
 
 async def _on_domain_error(_: Request, error: Exception) -> Response:
     """Turn what a route raised into a status; the only place that does."""
-    if isinstance(error, InvalidInputError):
-        return JsonBody(error_json(error.reason, str(error)), 422)
-    if isinstance(error, SightlineError) and error.retriable:
+    if not isinstance(error, SightlineError):
+        return JsonBody(error_json("error", "the request failed"), 500)
+    status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
+    if status is not None:
+        return JsonBody(error_json(error.reason, str(error)), status)
+    if error.retriable:
         return JsonBody(error_json(error.reason, str(error)), 503, {"Retry-After": "2"})
     return JsonBody(error_json("error", "the request failed"), 500)
 
 
 async def _on_validation_error(_: Request, error: Exception) -> Response:
     details = error.errors() if isinstance(error, RequestValidationError) else []
-    said = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in details)
-    return JsonBody(error_json("invalid_input", said), 422)
+    return JsonBody(error_json("invalid_input", what_is_wrong(details)), 422)
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:

@@ -15,6 +15,8 @@ from services.dashboard.live import LiveModel
 from services.dashboard.ondemand import OnDemand
 from services.dashboard.overlays import Overlays
 from services.dashboard.pictures import Pictures
+from services.dashboard.posted import Bodies
+from services.dashboard.reviewing import Reviewing
 from services.dashboard.settings import DashboardSettings
 from services.dashboard.stream import LiveStream
 
@@ -32,6 +34,8 @@ class Context:
     explained_archive: FrameArchive[KeptExplanations]
     overlays: Overlays
     on_demand: OnDemand
+    reviewing: Reviewing
+    bodies: Bodies
     pictures: Pictures
     picture_pool: ThreadPoolExecutor
     picture_slots: asyncio.Semaphore

@@ -16,13 +16,17 @@ from threading import Lock
 from services.adapters.codec import decode_frame
 from services.adapters.ports import ObjectStore, RecordFetcher
 from services.core import imaging, topics
-from services.core.errors import NotFoundError
+from services.core.errors import ImageError, NotFoundError
 from services.core.imaging import ImageLimits
 from services.core.types import ImageRef, Inspection, RecordPosition
 from services.dashboard.settings import PictureSettings
+from services.runtime.images import fetch_image
 
 THUMBNAIL_SIDES_PX = (160, 320, 640)
 """The sizes that are made; a bounded set keeps the cache useful."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""What every PNG begins with."""
 
 _THUMBNAIL_QUALITY = 82
 
@@ -97,7 +101,20 @@ class Pictures:
             UnavailableError: The object store or the broker does not answer.
             ImageError: The bytes are not a usable image.
         """
-        return self._once((inspection.frame_id, 0), lambda: self._showable(self._fetch(inspection)))
+        return self._full(inspection.frame_id, lambda: self._fetch(inspection))
+
+    def full_of_case(self, ref: ImageRef) -> Picture:
+        """The picture of a case, as :meth:`full` gives that of a frame.
+
+        Args:
+            ref: Where it lies in the record; its digest is checked.
+
+        Raises:
+            NotFoundError: It is not there.
+            UnavailableError: The object store does not answer.
+            ImageError: The bytes are not a usable image, or not those that the reference names.
+        """
+        return self._full(ref.sha256, lambda: self._fetch_checked(ref))
 
     def original(self, inspection: Inspection) -> bytes:
         """The encoded picture as the camera's side sent it.
@@ -121,10 +138,35 @@ class Pictures:
             UnavailableError: The object store or the broker does not answer.
             ImageError: The bytes are not a usable image.
         """
-        if side_px not in THUMBNAIL_SIDES_PX:
-            raise ValueError(f"side_px must be one of {THUMBNAIL_SIDES_PX}, got {side_px}")
-        key = (inspection.frame_id, side_px)
-        return self._cache.get(key) or self._once(key, lambda: self._shrink(inspection, key))
+        return self._thumbnail((inspection.frame_id, side_px), lambda: self._fetch(inspection))
+
+    def thumbnail_of_case(self, ref: ImageRef, side_px: int) -> Picture:
+        """The picture of a case as a JPEG within a square; raises as :meth:`thumbnail` and :meth:`full_of_case`."""
+        return self._thumbnail((ref.sha256, side_px), lambda: self._fetch_checked(ref))
+
+    def mask(self, ref: ImageRef) -> Picture:
+        """A mask that somebody drew, untouched.
+
+        Args:
+            ref: Where it lies in the record; its digest is checked.
+
+        Raises:
+            NotFoundError: It is not there.
+            UnavailableError: The object store does not answer.
+            ImageError: The bytes are no PNG, or not those that the reference names.
+        """
+        data = self._fetch_checked(ref)
+        if not data.startswith(PNG_SIGNATURE):
+            raise ImageError(f"a mask must be a PNG, got other bytes at {ref.key}")
+        return Picture(data, "image/png")
+
+    def _full(self, name: str, fetch: Callable[[], bytes]) -> Picture:
+        return self._once((name, 0), lambda: self._showable(fetch()))
+
+    def _thumbnail(self, key: tuple[str, int], fetch: Callable[[], bytes]) -> Picture:
+        if key[1] not in THUMBNAIL_SIDES_PX:
+            raise ValueError(f"side_px must be one of {THUMBNAIL_SIDES_PX}, got {key[1]}")
+        return self._cache.get(key) or self._once(key, lambda: self._shrink(fetch(), key))
 
     def _once(self, key: tuple[str, int], make: Callable[[], Picture]) -> Picture:
         """Let the first asker work and the others wait for its result."""
@@ -147,8 +189,8 @@ class Pictures:
             with self._flight_lock:
                 del self._in_flight[key]
 
-    def _shrink(self, inspection: Inspection, key: tuple[str, int]) -> Picture:
-        image = imaging.decode(self._fetch(inspection), self._limits)
+    def _shrink(self, data: bytes, key: tuple[str, int]) -> Picture:
+        image = imaging.decode(data, self._limits)
         small = imaging.thumbnail(image, key[1])
         picture = Picture(imaging.encode_jpeg(small, _THUMBNAIL_QUALITY), "image/jpeg")
         self._cache.put(key, picture)
@@ -160,7 +202,7 @@ class Pictures:
         # By the bytes' own signature, not by any name: what goes out untouched is what the type says.
         if fits and header.bit_depth == 8 and data.startswith(b"\xff\xd8\xff"):
             return Picture(data, "image/jpeg")
-        if fits and header.bit_depth == 8 and data.startswith(b"\x89PNG\r\n\x1a\n"):
+        if fits and header.bit_depth == 8 and data.startswith(PNG_SIGNATURE):
             return Picture(data, "image/png")
         image = imaging.thumbnail(imaging.decode(data, self._limits), self._settings.max_side_px)
         return Picture(imaging.encode_jpeg(image, self._settings.jpeg_quality), "image/jpeg")
@@ -176,6 +218,9 @@ class Pictures:
         if ref.bucket != self._store.bucket:
             raise NotFoundError(f"pictures must lie in the bucket {self._store.bucket}, got {ref.bucket!r}")
         return self._store.get(ref.key, max_bytes=self._limits.max_bytes)
+
+    def _fetch_checked(self, ref: ImageRef) -> bytes:
+        return fetch_image(self._store, ref, max_bytes=self._limits.max_bytes)
 
     def _from_record(self, position: RecordPosition, frame_id: str) -> bytes:
         if position.topic != topics.FRAMES:

@@ -29,6 +29,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _host_and_port(name: str, address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if address and not (host and port.isdigit()):
+        raise ValueError(f"{name} must be host:port or empty, got {address!r}")
+    return address
+
+
 class WebSettings(SettingsGroup):
     """Where the page is served, and to whom."""
 
@@ -119,10 +126,24 @@ class ExplainerSettings(SettingsGroup):
     @field_validator("address")
     @classmethod
     def _address_has_a_port(cls, address: str) -> str:
-        host, _, port = address.rpartition(":")
-        if address and not (host and port.isdigit()):
-            raise ValueError(f"explainer.address must be host:port or empty, got {address!r}")
-        return address
+        return _host_and_port("explainer.address", address)
+
+
+class FeedbackSettings(SettingsGroup):
+    """Where reviews are taken."""
+
+    address: str = Field(default="", description="host:port of the feedback service's gRPC; empty offers no reviewing.")
+    timeout_s: float = Field(
+        default=10.0, gt=0, le=120, description="Longest wait for an answer of it, and for a turn to ask."
+    )
+    max_at_once: int = Field(
+        default=8, ge=1, le=64, description="Questions to it at once for all browsers; eight times as many may wait."
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _address_has_a_port(cls, address: str) -> str:
+        return _host_and_port("feedback.address", address)
 
 
 class ComponentSettings(SettingsGroup):
@@ -156,4 +177,5 @@ class DashboardSettings(ServiceSettings):
     pictures: PictureSettings = PictureSettings()
     explanations: ExplanationSettings = ExplanationSettings()
     explainer: ExplainerSettings = ExplainerSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     components: ComponentSettings = ComponentSettings()

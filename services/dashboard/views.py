@@ -19,7 +19,7 @@ from services.dashboard.rolling import POINT_S, WINDOW_S, Figures, Point
 
 Json: TypeAlias = dict[str, Any]
 
-_NS_PER_MS = 1_000_000
+NS_PER_MS = 1_000_000
 
 
 def encode(value: Json) -> bytes:
@@ -37,20 +37,20 @@ def inspection_json(inspection: Inspection) -> Json:
         "camera_id": inspection.camera_id,
         "product": inspection.product,
         "sequence": inspection.sequence,
-        "captured_at_ms": inspection.captured_at_ns // _NS_PER_MS,
-        "decided_at_ms": inspection.decided_at_ns // _NS_PER_MS,
+        "captured_at_ms": inspection.captured_at_ns // NS_PER_MS,
+        "decided_at_ms": inspection.decided_at_ns // NS_PER_MS,
         "verdict": inspection.verdict.value,
         "reason": inspection.reason.value,
-        "score": _number(inspection.score),
-        "threshold": _number(point.threshold),
-        "review_low": _number(point.review_low),
-        "review_high": _number(point.review_high),
+        "score": number(inspection.score),
+        "threshold": number(point.threshold),
+        "review_low": number(point.review_low),
+        "review_high": number(point.review_high),
         "alias": inspection.alias,
         "model_version": inspection.model_version,
         "defect_class": inspection.defect_class,
         "cycle_time_ms": inspection.cycle_time_ms,
         "in_time": inspection.in_time,
-        "total_ms": _number(inspection.timings.total_ms),
+        "total_ms": number(inspection.timings.total_ms),
         "detail": inspection.detail,
         "disagreement": inspection.disagreement,
     }
@@ -62,13 +62,13 @@ def part_json(view: PartView) -> Json:
     timings = inspection.timings
     return {
         "inspection": inspection_json(inspection),
-        "uncertainty": _number(inspection.uncertainty),
+        "uncertainty": number(inspection.uncertainty),
         "timings": {
-            "queue_ms": _number(timings.queue_ms),
-            "fetch_ms": _number(timings.fetch_ms),
-            "decode_ms": _number(timings.decode_ms),
-            "infer_ms": _number(timings.infer_ms),
-            "total_ms": _number(timings.total_ms),
+            "queue_ms": number(timings.queue_ms),
+            "fetch_ms": number(timings.fetch_ms),
+            "decode_ms": number(timings.decode_ms),
+            "infer_ms": number(timings.infer_ms),
+            "total_ms": number(timings.total_ms),
         },
         "place": _place_json(inspection),
         "trace_id": inspection.trace_id,
@@ -92,8 +92,8 @@ def explanations_json(state: str, case: KeptExplanations | None, methods: Sequen
     return {
         "explained": {
             "state": state,
-            "at_ms": None if case is None else case.explained_at_ns // _NS_PER_MS,
-            "agreement": None if case is None else _number(case.agreement),
+            "at_ms": None if case is None else case.explained_at_ns // NS_PER_MS,
+            "agreement": None if case is None else number(case.agreement),
             "methods": list(methods),
         },
         "explanations": [] if case is None else [explanation_json(one) for one in case.explanations],
@@ -110,21 +110,21 @@ def explanation_json(explanation: Explanation) -> Json:
         "detail": explanation.detail,
         "has_map": found is not None,
         "target_class": explanation.target_class,
-        "probability": _number(explanation.probability),
+        "probability": number(explanation.probability),
         "grade": None if explanation.grade is None else explanation.grade.value,
         "trust": explanation.trust if explanation.trust > 0 else None,
-        "deletion_auc": _number(explanation.deletion_auc),
-        "insertion_auc": _number(explanation.insertion_auc),
-        "random_auc": _number(explanation.random_auc),
-        "transplant": _number(explanation.transplant),
-        "stability": _number(explanation.stability),
-        "coverage": _number(explanation.coverage),
+        "deletion_auc": number(explanation.deletion_auc),
+        "insertion_auc": number(explanation.insertion_auc),
+        "random_auc": number(explanation.random_auc),
+        "transplant": number(explanation.transplant),
+        "stability": number(explanation.stability),
+        "coverage": number(explanation.coverage),
         "passes": explanation.passes,
-        "seconds": _number(explanation.seconds),
+        "seconds": number(explanation.seconds),
         "scale": {
             "calibrated": is_calibrated(explanation),
-            "low": _number(explanation.scale_low),
-            "high": _number(explanation.scale_high),
+            "low": number(explanation.scale_low),
+            "high": number(explanation.scale_high),
         },
         "hottest": None if found is None else {"x": round(found.hottest_x, 4), "y": round(found.hottest_y, 4)},
         "coloured_share": None if found is None else found.coloured_share,
@@ -144,7 +144,7 @@ def wall_json(view: WallView, *, at_ns: int, epoch: str, stale_s: float, max_par
     cameras = max(1, sum(len(line.cameras) for line in view.lines))
     per_camera = max(1, max_parts // (2 * cameras))
     return {
-        "at_ms": at_ns // _NS_PER_MS,
+        "at_ms": at_ns // NS_PER_MS,
         "epoch": epoch,
         "revision": view.revision,
         "window_s": WINDOW_S,
@@ -159,7 +159,7 @@ def wall_json(view: WallView, *, at_ns: int, epoch: str, stale_s: float, max_par
 def stats_json(view: WallView, *, at_ns: int) -> Json:
     """The figures alone, with the newest points of each curve."""
     return {
-        "at_ms": at_ns // _NS_PER_MS,
+        "at_ms": at_ns // NS_PER_MS,
         "figures": _figures_json(view.figures),
         "series": _series_json(view.series),
         "lines": [
@@ -183,8 +183,8 @@ def components_json(components: Sequence[Component]) -> list[Json]:
             "name": one.name,
             "state": one.state.value,
             "detail": one.detail,
-            "since_ms": one.since_ns // _NS_PER_MS,
-            "checked_at_ms": one.checked_at_ns // _NS_PER_MS,
+            "since_ms": one.since_ns // NS_PER_MS,
+            "checked_at_ms": one.checked_at_ns // NS_PER_MS,
         }
         for one in components
     ]
@@ -247,7 +247,8 @@ def _place_json(inspection: Inspection) -> Json:
     return {"kind": "none"}
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """A number as JSON knows it; None for one that it does not."""
     return value if math.isfinite(value) else None
 
 

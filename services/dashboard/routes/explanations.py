@@ -18,12 +18,14 @@ from services.core.types import Inspection
 from services.dashboard.context import Context
 from services.dashboard.routes.live import JsonBody, unknown_frame
 from services.dashboard.routes.lookup import recall
+from services.dashboard.routes.pictures import KEEP
 from services.dashboard.stream import EventStreamResponse
 from services.dashboard.views import encode, error_json
 
+ExplainedAt = Annotated[int | None, Query(description="When it was explained, as the part says (milliseconds).")]
+ASK_AGAIN = "private, no-cache"
+
 _METHOD = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z", re.ASCII)
-_KEEP = "private, max-age=86400, immutable"
-_ASK_AGAIN = "private, no-cache"
 
 
 def explanation_routes(context: Context) -> APIRouter:
@@ -42,11 +44,10 @@ def explanation_routes(context: Context) -> APIRouter:
     async def overlay(
         frame_id: str,
         method: str,
-        at: Annotated[int | None, Query(description="When it was explained, as the part says (milliseconds).")] = None,
+        at: ExplainedAt = None,
     ) -> Response:
         """One method's map, coloured, transparent where it says nothing, of the picture's shape."""
-        if _METHOD.match(method) is None:
-            raise InvalidInputError(f"method must be a short lower-case name, got {method[:80]!r}")
+        validate_method(method)
         inspection = _known(context, frame_id)
         if inspection is None:
             return JsonBody(unknown_frame(), 404)
@@ -57,7 +58,7 @@ def explanation_routes(context: Context) -> APIRouter:
         loop = asyncio.get_running_loop()
         picture = await loop.run_in_executor(context.picture_pool, context.overlays.draw, case, explanation)
         # A case that is explained anew gets another time, and with it another address.
-        keep = _KEEP if at == case.explained_at_ns // 1_000_000 else _ASK_AGAIN
+        keep = KEEP if at == case.explained_at_ns // 1_000_000 else ASK_AGAIN
         return Response(picture.data, media_type=picture.content_type, headers={"Cache-Control": keep})
 
     @router.get("/frames/{frame_id}/explain")
@@ -78,6 +79,17 @@ def explanation_routes(context: Context) -> APIRouter:
         return EventStreamResponse(_events(context, inspection, method), context.settings.web.send_timeout_s)
 
     return router
+
+
+def validate_method(method: str) -> str:
+    """Let a method's name from an address through only if it can be one.
+
+    Raises:
+        InvalidInputError: If it is anything else.
+    """
+    if _METHOD.match(method) is None:
+        raise InvalidInputError(f"method must be a short lower-case name, got {method[:80]!r}")
+    return method
 
 
 def _known(context: Context, frame_id: str) -> Inspection | None:

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from services.core.errors import InvalidInputError
 from services.core.identity import validate_frame_id
+from services.core.review import validate_case_id
 
 _MISSING = "The web page is not built. Run: make install\n"
 
@@ -43,6 +44,18 @@ def page_routes(static_dir: Path) -> APIRouter:
     async def part(frame_id: str) -> Response:
         try:
             validate_frame_id(frame_id)
+        except InvalidInputError:
+            return index(404)
+        return index()
+
+    @router.get("/review")
+    async def review() -> Response:
+        return index()
+
+    @router.get("/review/{case_id}")
+    async def review_of_case(case_id: str) -> Response:
+        try:
+            validate_case_id(case_id)
         except InvalidInputError:
             return index(404)
         return index()

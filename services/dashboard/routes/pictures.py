@@ -19,9 +19,10 @@ from services.dashboard.views import error_json
 from services.runtime import metrics
 
 IfNoneMatch = Annotated[str | None, Header(max_length=1_000)]
+ThumbnailSide = Annotated[int, Query(description="Longest side in pixels: 160, 320 or 640.")]
 
 # A frame's picture never changes, but it may be confidential: the browser keeps it, a shared cache does not.
-_KEEP = "private, max-age=86400, immutable"
+KEEP = "private, max-age=86400, immutable"
 
 
 def picture_routes(context: Context) -> APIRouter:
@@ -36,17 +37,22 @@ def picture_routes(context: Context) -> APIRouter:
     @router.get("/thumbnail")
     async def thumbnail(
         frame_id: str,
-        size: Annotated[int, Query(description="Longest side in pixels: 160, 320 or 640.")] = 320,
+        size: ThumbnailSide = 320,
         if_none_match: IfNoneMatch = None,
     ) -> Response:
         """The picture within a square."""
-        if size not in THUMBNAIL_SIDES_PX:
-            raise InvalidInputError(f"size must be one of {THUMBNAIL_SIDES_PX}, got {size}")
+        check_side(size)
         return await _answer(
             context, frame_id, str(size), if_none_match, lambda inspection: context.pictures.thumbnail(inspection, size)
         )
 
     return router
+
+
+def check_side(side_px: int) -> None:
+    """Refuse a thumbnail's size that is not made."""
+    if side_px not in THUMBNAIL_SIDES_PX:
+        raise InvalidInputError(f"size must be one of {THUMBNAIL_SIDES_PX}, got {side_px}")
 
 
 async def _answer(
@@ -55,7 +61,22 @@ async def _answer(
     inspection = context.model.find(validate_frame_id(frame_id)) or context.archive.recall(frame_id)
     if inspection is None:
         return JsonBody(unknown_frame(), 404)
-    headers = {"ETag": f'"{frame_id}-{variant}"', "Cache-Control": _KEEP}
+    return await answer_picture(context, f"{frame_id}-{variant}", if_none_match, lambda: make(inspection))
+
+
+async def answer_picture(
+    context: Context, tag: str, if_none_match: str | None, make: Callable[[], Picture], cache_control: str = KEEP
+) -> Response:
+    """Answer with a picture that is made on the pool for pictures, or with why there is none.
+
+    Args:
+        context: The application's parts.
+        tag: Names the picture; another picture has another.
+        if_none_match: What the browser has already.
+        make: Fetches or draws it; may wait.
+        cache_control: How long it may be kept.
+    """
+    headers = {"ETag": f'"{tag}"', "Cache-Control": cache_control}
     if if_none_match is not None and headers["ETag"] in if_none_match:
         return Response(status_code=304, headers=headers)
     if context.picture_slots.locked():
@@ -64,7 +85,7 @@ async def _answer(
     try:
         async with context.picture_slots:
             loop = asyncio.get_running_loop()
-            picture = await loop.run_in_executor(context.picture_pool, make, inspection)
+            picture = await loop.run_in_executor(context.picture_pool, make)
     except SightlineError as error:
         return _refusal(error)
     metrics.DASHBOARD_PICTURES.labels("shown").inc()

@@ -209,11 +209,9 @@ def test_a_foreign_host_name_is_refused(site: Site) -> None:
 
 
 def test_the_page_is_served_for_its_own_addresses_only(site: Site) -> None:
-    statuses = {
-        path: site.client.get(path).status_code
-        for path in ("/", f"/parts/{UNKNOWN}", "/parts/x", "/nothing", "/theme.js", "/assets/index-abc.js")
-    }
-    assert list(statuses.values()) == [200, 200, 404, 404, 200, 200]
+    own = ("/", f"/parts/{UNKNOWN}", "/review", f"/review/{UNKNOWN}", "/theme.js", "/assets/index-abc.js")
+    assert [site.client.get(path).status_code for path in own] == [200] * 6
+    assert {site.client.get(path).status_code for path in ("/parts/x", "/review/x", "/nothing")} == {404}
     assert "immutable" in site.client.get("/assets/index-abc.js").headers["cache-control"]
     assert site.client.get("/").headers["cache-control"] == "no-cache"
 

@@ -36,3 +36,11 @@ def test_component_urls_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_component_urls_must_be_http(url: str) -> None:
     with pytest.raises(SettingsError, match=r"components\.urls\.detector must be an http"):
         load_settings(DashboardSettings, components={"urls": {"detector": url}})
+
+
+@pytest.mark.parametrize("group", ["explainer", "feedback"])
+@pytest.mark.parametrize("address", ["feedback", "feedback:", ":50051", "feedback:x"])
+def test_an_address_must_have_a_host_and_a_port(group: str, address: str) -> None:
+    assert load_settings(DashboardSettings, **{group: {"address": "host:50051"}})
+    with pytest.raises(SettingsError, match=rf"{group}\.address must be host:port or empty"):
+        load_settings(DashboardSettings, **{group: {"address": address}})
