@@ -1,0 +1,230 @@
+"""The questions that are put to the case index's tables: pages of cases and of reviews, and counts."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    union,
+)
+
+from services.adapters.caseindex_schema import BUCKETS, CASES, CLAIMS, CLASS, NAMES, REVIEWER, REVIEWS
+from services.adapters.ports import CaseFilter, QueueOrder, ReviewFilter
+from services.core.review import queue_rank
+
+#: Up to so many buckets are read one by one, in order, and merged.
+_MERGED_BUCKETS: Final = 24
+#: Up to so many cases of more buckets than that are read and sorted.
+_SORTED_CASES: Final = 4_000
+
+
+# ---- pages
+
+
+class CaseQueue:
+    """One page's question: which cases, in which order, after which place."""
+
+    def __init__(
+        self,
+        where: CaseFilter,
+        order: QueueOrder,
+        not_held_from: str,
+        now_ns: int,
+        *,
+        after: tuple[float, str] | None,
+        most: int,
+    ) -> None:
+        self._where = where
+        self._not_held_from = not_held_from
+        self._now_ns = now_ns
+        self._after = after
+        self._most = most
+        self._rising = order is QueueOrder.OLDEST
+        self.column = "rank" if order is QueueOrder.BY_GAIN else "captured_at_ns"
+
+    def ordering(self, table: Any) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+        """The order of rows that have the place's column and a ``case_id``."""
+        place, case_id = table.c[self.column], table.c.case_id
+        return (place.asc(), case_id.asc()) if self._rising else (place.desc(), case_id.desc())
+
+    def keys(self, connection: Connection) -> Any:
+        """A subquery of places and ids, at most as many as were asked for; None where there are none."""
+        where = self._where
+        if where.reviewer:
+            parts = [self._by_name(REVIEWER, where.reviewer)]
+        else:
+            parts = self._by_bucket(connection)
+            if where.defect_class:
+                parts.append(self._by_name(CLASS, where.defect_class))
+        if not parts:
+            return None
+        if len(parts) == 1:
+            return parts[0].subquery()
+        merged = union(*(select(part.subquery()) for part in parts)).subquery()
+        return select(merged).order_by(*self.ordering(merged)).limit(self._most).subquery()
+
+    def _by_bucket(self, connection: Connection) -> list[Select[Any]]:
+        """Choose how to read: by what the buckets hold, never by what the database's planner guesses."""
+        ids = select(BUCKETS.c.bucket_id).where(BUCKETS.c.cases > 0, *_of_bucket(self._where))
+        fitting = ids.add_columns(BUCKETS.c.cases).subquery()
+        buckets, cases = connection.execute(
+            select(func.count(), func.coalesce(func.sum(fitting.c.cases), 0)).select_from(fitting)
+        ).one()
+        if buckets <= _MERGED_BUCKETS:
+            return [self._part(CASES, CASES.c.bucket_id == one) for one in connection.scalars(ids)]
+        if cases <= _SORTED_CASES:
+            return [self._part(CASES, CASES.c.bucket_id.in_(ids), sort=True)]
+        # The cases are many, so that all of them, read in order, soon give a page. "+ 0" keeps the planner from going
+        # bucket by bucket and sorting them.
+        return [self._part(CASES, (CASES.c.bucket_id + 0).in_(ids))]
+
+    def _by_name(self, what: int, name: str) -> Select[Any]:
+        fits = exists().where(_case_of_name(self._where, what)).correlate(NAMES)
+        return self._part(NAMES, and_(NAMES.c.what == what, NAMES.c.name == name, fits))
+
+    def _part(self, table: Table, condition: ColumnElement[bool], *, sort: bool = False) -> Select[Any]:
+        place, case_id = table.c[self.column], table.c.case_id
+        # "+ 0" keeps the planner from reading all cases in order: these are few.
+        sorted_by = place + 0 if sort else place
+        conditions = [condition, *self._times(table)]
+        if self._after is not None:
+            here, there = tuple_(sorted_by, case_id), tuple_(literal(self._after[0]), literal(self._after[1]))
+            conditions.append(here > there if self._rising else here < there)
+        if self._not_held_from:
+            held = (CLAIMS.c.case_id == case_id, CLAIMS.c.reviewer != self._not_held_from)
+            conditions.append(~exists().where(*held, CLAIMS.c.until_ns > self._now_ns))
+        ordering = (sorted_by.asc(), case_id.asc()) if self._rising else (sorted_by.desc(), case_id.desc())
+        return select(place, case_id).where(*conditions).order_by(*ordering).limit(self._most)
+
+    def _times(self, table: Any) -> list[ColumnElement[bool]]:
+        conditions = _captured(table, self._where)
+        if self.column == "rank":
+            # A gain lies in 0..1, so a span of time is a span of ranks, which the index can go to.
+            if self._where.since_ns:
+                conditions.append(table.c.rank <= queue_rank(1.0, self._where.since_ns))
+            if self._where.until_ns:
+                conditions.append(table.c.rank >= queue_rank(0.0, self._where.until_ns))
+        return conditions
+
+
+def _captured(table: Any, where: CaseFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if where.since_ns:
+        conditions.append(table.c.captured_at_ns >= where.since_ns)
+    if where.until_ns:
+        conditions.append(table.c.captured_at_ns < where.until_ns)
+    return conditions
+
+
+def _of_bucket(where: CaseFilter, *, read_state: bool = True, read_class: bool = True) -> list[ColumnElement[bool]]:
+    """The conditions on buckets: all of the filter but times and reviewer."""
+    wanted: dict[str, object] = {
+        "line_id": where.line_id,
+        "camera_id": where.camera_id,
+        "product": where.product,
+        "verdict": where.verdict and where.verdict.value,
+        "kind": where.kind and where.kind.value,
+        "alias": where.alias,
+        "model_version": where.model_version,
+        "defect_class": where.defect_class if read_class else "",
+        "state": where.state.value if read_state and where.state else "",
+    }
+    return [BUCKETS.c[name] == value for name, value in wanted.items() if value]
+
+
+def _in_bucket(where: CaseFilter, **of_bucket: bool) -> ColumnElement[bool]:
+    # "+ 0": the case is found by its id, and its bucket compared.
+    return (CASES.c.bucket_id + 0).in_(select(BUCKETS.c.bucket_id).where(*_of_bucket(where, **of_bucket)))
+
+
+def _named_class(defect_class: str, case_id: ColumnElement[str]) -> ColumnElement[bool]:
+    other = NAMES.alias("named_class")
+    return exists().where(other.c.what == CLASS, other.c.name == defect_class, other.c.case_id == case_id)
+
+
+def _case_of_name(where: CaseFilter, what: int, *, read_state: bool = True) -> ColumnElement[bool]:
+    """The conditions on the case of a row of ``NAMES``, but for its times."""
+    fits = _in_bucket(where, read_state=read_state, read_class=False)
+    if where.defect_class and what == REVIEWER:
+        by_model = _in_bucket(where, read_state=read_state)
+        fits = or_(by_model, and_(fits, _named_class(where.defect_class, CASES.c.case_id)))
+    return and_(CASES.c.case_id == NAMES.c.case_id, fits)
+
+
+# ---- counts
+
+
+def count_statements(where: CaseFilter) -> list[Select[Any]]:
+    """Give statements that each answer with state, outcome and number of cases; the sum of all is the count."""
+    if where.reviewer:
+        return [_count_by_name(where, REVIEWER, where.reviewer)]
+    found = [_count_in_time(where) if where.since_ns or where.until_ns else _count_buckets(where)]
+    if where.defect_class:
+        # Those that only people call so: the two never overlap.
+        found.append(_count_by_name(where, CLASS, where.defect_class))
+    return found
+
+
+def _count_buckets(where: CaseFilter) -> Select[Any]:
+    grouped = (BUCKETS.c.state, BUCKETS.c.outcome)
+    return select(*grouped, func.sum(BUCKETS.c.cases)).where(*_of_bucket(where, read_state=False)).group_by(*grouped)
+
+
+def _count_in_time(where: CaseFilter) -> Select[Any]:
+    wanted = select(BUCKETS.c.bucket_id).where(BUCKETS.c.cases > 0, *_of_bucket(where, read_state=False))
+    counted = (
+        select(CASES.c.bucket_id, func.count().label("cases"))
+        .where(CASES.c.bucket_id.in_(wanted), *_captured(CASES, where))
+        .group_by(CASES.c.bucket_id)
+        .subquery()
+    )
+    grouped = (BUCKETS.c.state, BUCKETS.c.outcome)
+    joined = select(*grouped, func.sum(counted.c.cases)).join(counted, counted.c.bucket_id == BUCKETS.c.bucket_id)
+    return joined.group_by(*grouped)
+
+
+def _count_by_name(where: CaseFilter, what: int, name: str) -> Select[Any]:
+    grouped = (BUCKETS.c.state, BUCKETS.c.outcome)
+    return (
+        select(*grouped, func.count())
+        .select_from(NAMES)
+        .join(CASES, _case_of_name(where, what, read_state=False))
+        .join(BUCKETS, BUCKETS.c.bucket_id == CASES.c.bucket_id)
+        .where(NAMES.c.what == what, NAMES.c.name == name, *_captured(NAMES, where))
+        .group_by(*grouped)
+    )
+
+
+# ---- reviews
+
+
+def review_statement(where: ReviewFilter, *, after: tuple[int, str] | None, most: int) -> Select[Any]:
+    """One page of reviews, the newest first."""
+    place = (REVIEWS.c.reviewed_at_ns, REVIEWS.c.review_id)
+    conditions: list[ColumnElement[bool]] = []
+    if where.reviewer:
+        conditions.append(REVIEWS.c.reviewer == where.reviewer)
+    if where.line_id:
+        conditions.append(REVIEWS.c.line_id == where.line_id)
+    if where.since_ns:
+        conditions.append(REVIEWS.c.reviewed_at_ns >= where.since_ns)
+    if where.until_ns:
+        conditions.append(REVIEWS.c.reviewed_at_ns < where.until_ns)
+    if where.standing_only:
+        conditions.append(REVIEWS.c.standing == true())
+    if after is not None:
+        conditions.append(tuple_(*place) < tuple_(literal(after[0]), literal(after[1])))
+    newest_first = (column.desc() for column in place)
+    return select(*place, REVIEWS.c.review).where(*conditions).order_by(*newest_first).limit(most)

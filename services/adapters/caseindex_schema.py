@@ -1,0 +1,130 @@
+"""The tables of the case index, as the newest migration leaves them.
+
+Each case lies in one *bucket*: all cases that agree in everything by which a queue is filtered, state included. There
+are few buckets (lines, cameras, products, classes, versions), however many cases there are, and each knows how many
+cases it holds. So counting is a sum over buckets, and a filtered page is read from the buckets that match, in order:
+no filter needs an index of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+BUCKETS: Final = Table(
+    "buckets",
+    METADATA,
+    Column("bucket_id", Integer, primary_key=True),
+    Column("line_id", String, nullable=False),
+    Column("camera_id", String, nullable=False),
+    Column("product", String, nullable=False),
+    Column("verdict", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("alias", String, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    # As the model names it.
+    Column("defect_class", String, nullable=False),
+    Column("state", String, nullable=False),
+    # What people found: see ``caseindex.Outcome``.
+    Column("outcome", String, nullable=False),
+    Column("cases", BigInteger, nullable=False),
+)
+#: What tells buckets apart.
+BUCKET_KEY: Final = tuple(column for column in BUCKETS.columns if column.name not in {"bucket_id", "cases"})
+BUCKETS.append_constraint(UniqueConstraint(*(column.name for column in BUCKET_KEY)))
+
+CASES: Final = Table(
+    "cases",
+    METADATA,
+    Column("case_id", String, primary_key=True),
+    Column("bucket_id", Integer, nullable=False),
+    # ``services.core.review.queue_rank``.
+    Column("rank", Double, nullable=False),
+    Column("captured_at_ns", BigInteger, nullable=False),
+    Column("explained_at_ns", BigInteger, nullable=False),
+    Column("settled_verdict", String),
+    Column("inspection", LargeBinary, nullable=False),
+    Column("image_bucket", String, nullable=False),
+    Column("image_key", String, nullable=False),
+    Column("image_size_bytes", BigInteger, nullable=False),
+    Column("image_sha256", String, nullable=False),
+    Column("image_width_px", Integer, nullable=False),
+    Column("image_height_px", Integer, nullable=False),
+    Column("sampling_probability", Double, nullable=False),
+    Column("shown_method", String, nullable=False),
+    Column("shown_grade", String),
+    # One bucket in order, and all buckets in order. The last columns let a filter be decided within the index.
+    Index(None, "bucket_id", "rank", "case_id", "captured_at_ns"),
+    Index(None, "bucket_id", "captured_at_ns", "case_id"),
+    Index(None, "rank", "case_id", "bucket_id", "captured_at_ns"),
+    Index(None, "captured_at_ns", "case_id", "bucket_id"),
+)
+
+REVIEWS: Final = Table(
+    "reviews",
+    METADATA,
+    Column("review_id", String, primary_key=True),
+    Column("case_id", String, nullable=False),
+    Column("reviewer", String, nullable=False),
+    # Of its case; empty until the case is there.
+    Column("line_id", String, nullable=False),
+    Column("reviewed_at_ns", BigInteger, nullable=False),
+    Column("standing", Boolean, nullable=False),
+    Column("published", Boolean, nullable=False),
+    Column("review", LargeBinary, nullable=False),
+    Index(None, "case_id"),
+    Index(None, "reviewed_at_ns", "review_id"),
+    Index(None, "reviewer", "reviewed_at_ns", "review_id"),
+    Index(None, "line_id", "reviewed_at_ns", "review_id"),
+    Index(None, "published", "reviewed_at_ns", "review_id"),
+)
+
+#: By what standing answers a case is found: who gave one, and what they call the defect where the model does not.
+NAMES: Final = Table(
+    "standing_names",
+    METADATA,
+    Column("what", SmallInteger, primary_key=True, autoincrement=False),
+    Column("name", String, primary_key=True),
+    Column("case_id", String, primary_key=True),
+    Column("rank", Double, nullable=False),
+    Column("captured_at_ns", BigInteger, nullable=False),
+    Index(None, "what", "name", "rank", "case_id", "captured_at_ns"),
+    Index(None, "what", "name", "captured_at_ns", "case_id"),
+    Index(None, "case_id"),
+)
+
+#: Apart from the cases: claims are nowhere else, and outlive a rebuild.
+CLAIMS: Final = Table(
+    "claims",
+    METADATA,
+    Column("case_id", String, primary_key=True),
+    Column("reviewer", String, nullable=False),
+    Column("until_ns", BigInteger, nullable=False),
+    Index(None, "until_ns"),
+)
+
+#: Values of ``NAMES.what``.
+REVIEWER: Final = 1
+CLASS: Final = 2
