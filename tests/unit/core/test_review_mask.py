@@ -57,7 +57,7 @@ def test_what_is_no_brighter_than_half_is_not_drawn() -> None:
         (cv2.imencode(".jpg", drawn())[1].tobytes(), "must be a PNG, got jpeg"),
         (b"", "at least one byte, got 0"),
         (b"<svg onload=alert(1)>", "must be"),
-        (png(drawn())[:60], "ends"),
+        (png(drawn())[:60], "must be complete, got 60 of"),
         (bytes(MAX_MASK_BYTES + 1), f"at most {MAX_MASK_BYTES} bytes, got {MAX_MASK_BYTES + 1}"),
     ],
     ids=["nothing drawn", "turned", "jpeg", "empty", "svg", "cut", "too large"],
