@@ -42,8 +42,8 @@ def upright_size_px(image: bytes) -> tuple[int, int]:
     return size if header.orientation < 5 else (size[1], size[0])
 
 
-def read_mask(data: bytes, width_px: int, height_px: int) -> ReviewMask:
-    """Read a drawing.
+def decode_mask(data: bytes, width_px: int, height_px: int) -> ReviewMask:
+    """Decode a drawing.
 
     Args:
         data: A PNG.

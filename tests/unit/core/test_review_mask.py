@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.core.errors import InvalidInputError
-from services.core.review_mask import MAX_MASK_BYTES, read_mask, upright_size_px
+from services.core.review_mask import MAX_MASK_BYTES, decode_mask, upright_size_px
 
 W, H = 40, 30
 
@@ -31,7 +31,7 @@ def drawn(value: int = 255) -> np.ndarray:
 
 
 def test_a_drawing_is_kept_as_black_and_white_with_the_count_of_its_pixels() -> None:
-    mask = read_mask(png(drawn(200)), W, H)
+    mask = decode_mask(png(drawn(200)), W, H)
     kept = cv2.imdecode(np.frombuffer(mask.png, np.uint8), cv2.IMREAD_UNCHANGED)
     assert mask.pixels == 50
     assert np.array_equal(kept, drawn(255))
@@ -40,13 +40,13 @@ def test_a_drawing_is_kept_as_black_and_white_with_the_count_of_its_pixels() -> 
 def test_equal_drawings_have_equal_bytes_however_they_were_encoded() -> None:
     colour = np.repeat(drawn()[..., None], 3, axis=2)
     alpha = np.dstack([colour, np.full((H, W), 255, np.uint8)])
-    assert read_mask(png(drawn()), W, H) == read_mask(png(colour), W, H) == read_mask(png(alpha), W, H)
+    assert decode_mask(png(drawn()), W, H) == decode_mask(png(colour), W, H) == decode_mask(png(alpha), W, H)
 
 
 def test_what_is_no_brighter_than_half_is_not_drawn() -> None:
     with pytest.raises(InvalidInputError, match="a mask must have a pixel above 127, got none"):
-        read_mask(png(drawn(127)), W, H)
-    assert read_mask(png(drawn(128)), W, H).pixels == 50
+        decode_mask(png(drawn(127)), W, H)
+    assert decode_mask(png(drawn(128)), W, H).pixels == 50
 
 
 @pytest.mark.parametrize(
@@ -64,18 +64,18 @@ def test_what_is_no_brighter_than_half_is_not_drawn() -> None:
 )
 def test_what_is_no_mask_of_the_picture_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
-        read_mask(data, W, H)
+        decode_mask(data, W, H)
 
 
 def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
     bomb = png(np.zeros((20_000, 20_000), np.uint8))
     assert len(bomb) < MAX_MASK_BYTES
     with pytest.raises(InvalidInputError, match="got 20000 x 20000"):
-        read_mask(bomb, W, H)
+        decode_mask(bomb, W, H)
 
 
 def test_a_very_long_picture_has_masks_too() -> None:
-    assert read_mask(png(np.full((2, 400), 255, np.uint8)), 400, 2).pixels == 800
+    assert decode_mask(png(np.full((2, 400), 255, np.uint8)), 400, 2).pixels == 800
 
 
 def test_a_picture_lies_as_people_see_it() -> None:
