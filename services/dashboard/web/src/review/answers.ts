@@ -63,6 +63,14 @@ export function saidIn(review: Review): { said: Said; settled: Decided | null; a
   return { said: "right", settled: null, asked: false };
 }
 
+/** The answers that count: neither taken back nor replaced. What an undone answer had replaced stands again. */
+export function standing(reviews: readonly Review[]): Review[] {
+  const undone = new Set(reviews.filter((one) => one.action === "undo").map((one) => one.supersedes));
+  const live = reviews.filter((one) => one.action === "answer" && !undone.has(one.review_id));
+  const replaced = new Set(live.map((one) => one.supersedes));
+  return live.filter((one) => !replaced.has(one.review_id));
+}
+
 export type Command =
   | { kind: "say"; said: Said }
   | { kind: "skip" | "undo" | "previous" | "next" | "toggle_map" | "answers" };

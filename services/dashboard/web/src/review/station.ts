@@ -2,7 +2,7 @@ import { ApiError, caseImageUrl, caseOverlayUrl, fetchCase, fetchQueue, fetchQue
 import type { CaseDetail, NewReview, Problem, QueuedCase, QueueStats, Review } from "../api/types";
 import { shownMap, type ShownMap } from "../components/maps";
 import { readChoice, storeChoice } from "../theme/choice";
-import { answersOf, newId, type Said } from "./answers";
+import { answersOf, newId, standing, type Said } from "./answers";
 import { Claim } from "./claim";
 import { Drafts, type Draft } from "./drafts";
 import { areaOf, maskPng } from "./mask";
@@ -60,6 +60,8 @@ const STATS_MS = 4_000;
 const QUIET_STATS_MS = 15_000;
 const STALE_MS = 20_000;
 const BEHIND_LOADED = 2;
+/** Time for a case to come on screen. */
+const PAINT_MS = 80;
 
 /** The one place that knows the sitting: the queue, the case on screen, what was said and what can be taken back. */
 export class ReviewStation {
@@ -90,6 +92,7 @@ export class ReviewStation {
   private refilling: Promise<void> | null = null;
   private abort = new AbortController();
   private timer: ReturnType<typeof setTimeout> | null = null;
+  private settling: ReturnType<typeof setTimeout> | null = null;
   private running = false;
 
   constructor() {
@@ -112,6 +115,7 @@ export class ReviewStation {
     void this.outbox.start();
     addEventListener("online", this.outbox.hurry);
     addEventListener("pagehide", this.goAway);
+    addEventListener("beforeunload", this.warn);
     document.addEventListener("visibilitychange", this.onVisible);
     this.tick();
   }
@@ -122,6 +126,7 @@ export class ReviewStation {
     this.timer = null;
     removeEventListener("online", this.outbox.hurry);
     removeEventListener("pagehide", this.goAway);
+    removeEventListener("beforeunload", this.warn);
     document.removeEventListener("visibilitychange", this.onVisible);
     this.goAway();
   }
@@ -330,7 +335,11 @@ export class ReviewStation {
     const one = current(trail);
     const loaded = one ? this.preloader.peek(one.case_id) : null;
     this.update({ trail, loaded, caseProblem: null });
-    this.settle();
+    if (this.settling !== null) clearTimeout(this.settling);
+    this.settling = null;
+    // First the case comes on screen; what the next ones need would take its time from it.
+    if (loaded) this.settling = setTimeout(() => this.settle(), PAINT_MS);
+    else this.settle();
   }
 
   private settle(): void {
@@ -383,7 +392,7 @@ export class ReviewStation {
     const one = current(this.state.trail);
     if (one?.case_id !== detail.case.case_id || one.state !== "open" || detail.case.state === "open") return;
     const own = this.state.turns.some((turn) => turn.caseId === one.case_id) || this.state.trail.fates.has(one.case_id);
-    const byOthers = detail.reviews.some((review) => review.action === "answer" && review.reviewer !== this.state.reviewer);
+    const byOthers = standing(detail.reviews).some((review) => review.reviewer !== this.state.reviewer);
     if (own || !byOthers) return;
     this.say({ kind: "done_by_others", partId: one.inspection.part_id });
     this.moveOn(one, "gone");
@@ -444,6 +453,12 @@ export class ReviewStation {
   private readonly goAway = (): void => {
     void this.drafts.flush();
     this.claim.leave(false);
+  };
+
+  /** What no shelf holds would go with the page. */
+  private readonly warn = (event: BeforeUnloadEvent): void => {
+    const { kept, waiting } = this.outbox.read();
+    if (!kept && waiting > 0) event.preventDefault();
   };
 
   private readonly onVisible = (): void => {

@@ -120,13 +120,17 @@ function useRows(recorded: Review[] | null, onClose: () => void): Row[] {
     ...trail.cases.map((one) => [one.case_id, one.inspection.part_id] as const),
     ...turns.map((turn) => [turn.caseId, turn.partId] as const),
   ]);
+  const verdicts = new Map([
+    ...trail.cases.map((one) => [one.case_id, one.inspection.verdict] as const),
+    ...turns.map((turn) => [turn.caseId, turn.verdict] as const),
+  ]);
   const kept = (recorded ?? [])
     .filter((review) => review.action === "answer" && !undone.has(review.review_id) && !here.has(review.review_id))
     .map((review): Row => ({
       reviewId: review.review_id,
       caseId: review.case_id,
       partId: partIds.get(review.case_id) ?? null,
-      label: recordLabel(review, t),
+      label: recordLabel(review, verdicts.get(review.case_id) ?? null, t),
       atMs: review.reviewed_at_ms,
       waiting: false,
       undo: () => {

@@ -7,6 +7,7 @@ import { ScoreBar } from "../../components/ScoreBar";
 import { VerdictBadge } from "../../components/VerdictBadge";
 import { split, why } from "../../components/why";
 import { useI18n } from "../../i18n";
+import { standing } from "../../review/answers";
 import type { LoadedCase } from "../../review/station";
 import styles from "./CasePanel.module.css";
 
@@ -26,7 +27,7 @@ export function CasePanel({ one, loaded, focus, off, problem }: Props) {
   const { t, format } = useI18n();
   const { inspection } = one;
   const disagreeing = split(inspection, t, format);
-  const answered = loaded?.detail.reviews.filter((review) => review.action === "answer").map((review) => review.reviewer) ?? [];
+  const answered = standing(loaded?.detail.reviews ?? []).map((review) => review.reviewer);
   return (
     <Panel title={t("review.case", { part: inspection.part_id, camera: inspection.camera_id, time: format.clock(inspection.captured_at_ms) })}
       tone={inspection.verdict}>

@@ -59,6 +59,7 @@ export function DrawTools({ drawing, correction, disabled }: { drawing: DrawingT
           <Icon name="bin" />
         </button>
       </div>
+      <p className={styles["hint"]}>{t("review.draw.hint")}</p>
     </div>
   );
 }

@@ -9,6 +9,7 @@ import { useReviewStation, useStation } from "../../review/hooks";
 import { current, putAside } from "../../review/queue";
 import { AnswersDrawer } from "./AnswersDrawer";
 import { NameForm } from "./NameForm";
+import { RefusedList } from "./RefusedList";
 import styles from "./ReviewPage.module.css";
 import { Sitting } from "./Sitting";
 import { StatusLine } from "./StatusLine";
@@ -104,6 +105,7 @@ function Idle() {
           </button>
         )}
       </Message>
+      <RefusedList />
       <StatusLine />
     </div>
   );

@@ -119,6 +119,7 @@ export function Sitting({ one, listening, onAnswers }: Props) {
         <RefusedList />
         {!correction.open && (
           <footer className={styles["foot"]}>
+            <p className={styles["keys"]}>{t("review.keys")}</p>
             <label>
               <input type="checkbox" checked={askFirst} onChange={(event) => setAskFirst(event.target.checked)} />
               {t("review.ask_first")}
@@ -128,7 +129,7 @@ export function Sitting({ one, listening, onAnswers }: Props) {
         )}
       </aside>
       <div className={styles["status"]}>
-        <StatusLine />
+        <StatusLine correcting={correction.open} />
       </div>
       <AnswerBar verdict={verdict} mapSeen={mapSeen} correcting={correction.draft !== null && correction.open ? correction.draft.said : null}
         onSay={say} onSend={send} onBack={correction.back} />

@@ -8,7 +8,7 @@ import styles from "./StatusLine.module.css";
 import { answerLabel } from "./words";
 
 /** What happened last, what the server does not have yet, and how far one is. */
-export function StatusLine() {
+export function StatusLine({ correcting = false }: { correcting?: boolean }) {
   const { t, format } = useI18n();
   const { event, stats, turns, draftsKept } = useStation();
   const outbox = useOutbox();
@@ -23,9 +23,9 @@ export function StatusLine() {
   return (
     <div className={styles["line"]} data-testid="status">
       <p className={styles["event"]} role="status">
-        {event ? phraseOf(event.what, t) : t("review.status.ready")}
+        {correcting ? t("review.status.correcting") : event ? phraseOf(event.what, t) : t("review.status.ready")}
       </p>
-      <p className={styles["post"]} role="status" data-away={outbox.away} data-testid="post">
+      <p className={styles["post"]} role="status" data-away={outbox.away || outbox.refused.length > 0} data-testid="post">
         {post}
       </p>
       {!(outbox.kept && draftsKept) && (
@@ -43,10 +43,13 @@ export function StatusLine() {
 }
 
 function postPhrase(outbox: OutboxState, t: Translate): string {
-  if (outbox.refused.length > 0) return t(outbox.refused.length === 1 ? "review.post.refused.one" : "review.post.refused", { count: outbox.refused.length });
-  if (outbox.waiting === 0) return t("review.post.sent");
-  if (!outbox.away) return t("review.post.sending");
-  return t(outbox.waiting === 1 ? "review.post.waiting.one" : "review.post.waiting", { count: outbox.waiting });
+  const phrases: string[] = [];
+  const { waiting, away } = outbox;
+  const refused = outbox.refused.length;
+  if (waiting > 0 && !away) phrases.push(t("review.post.sending"));
+  if (waiting > 0 && away) phrases.push(t(waiting === 1 ? "review.post.waiting.one" : "review.post.waiting", { count: waiting }));
+  if (refused > 0) phrases.push(t(refused === 1 ? "review.post.refused.one" : "review.post.refused", { count: refused }));
+  return phrases.length > 0 ? phrases.join(" · ") : t("review.post.sent");
 }
 
 function phraseOf(event: Event, t: Translate): string {

@@ -69,7 +69,12 @@ export function useCorrection(one: QueuedCase): Correction {
       if (!mine) return;
       keep({ ...mine, fields: { ...mine.fields, ...fields }, drawing: strokes ? { strokes, undone: [] } : mine.drawing });
     },
-    draw: (drawing) => mine && keep({ ...mine, drawing }),
+    draw: (drawing) => {
+      if (!mine) return;
+      keep({ ...mine, drawing });
+      // A stroke is work: it does not wait until the hand rests.
+      void drafts.flush();
+    },
   };
 }
 

@@ -9,10 +9,11 @@ export function answerLabel(said: Said | "skip", verdict: Verdict, t: Translate)
   return t(`review.say.${verdict}.${said}`);
 }
 
-/** An answer as the record has it. */
-export function recordLabel(review: Review, t: Translate): string {
+/** An answer as the record has it; as its button said it where the model's verdict is known. */
+export function recordLabel(review: Review, verdict: Verdict | null, t: Translate): string {
   const found = saidIn(review);
   if (!found) return t("review.skip");
+  if (verdict !== null) return answerLabel(found.said, verdict, t);
   if (found.said === "unsure") return t("review.say.unsure");
   if (found.said === "elsewhere") return t("review.said.elsewhere");
   if (found.settled === null) return t("review.said.right");
