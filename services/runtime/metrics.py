@@ -123,6 +123,42 @@ EXPLAINER_LAST_SUCCESS = Gauge(
     "sightline_explainer_last_success_timestamp_seconds", "When an explained case was last acknowledged."
 )
 
+# ---- feedback
+FEEDBACK_CASES = Counter(
+    "sightline_feedback_cases_total", "Explained cases put on record and into the index.", ["kind"]
+)
+FEEDBACK_CASE_SECONDS = Histogram(
+    "sightline_feedback_case_seconds",
+    "From the explanation to the place in the queue.",
+    buckets=(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 300.0, 900.0),
+)
+FEEDBACK_DEAD_LETTERS = Counter(
+    "sightline_feedback_dead_letters_total", "Records sent to the dead-letter topic.", ["reason"]
+)
+FEEDBACK_RETRIES = Counter(
+    "sightline_feedback_retries_total", "Failures of the object store or the index that were waited out.", ["reason"]
+)
+FEEDBACK_LAG = Gauge("sightline_feedback_lag_cases", "Records behind the end, over the assigned partitions.")
+FEEDBACK_IN_FLIGHT = Gauge("sightline_feedback_in_flight_cases", "Cases taken and not yet settled.")
+FEEDBACK_PAUSED = Gauge("sightline_feedback_paused", "1 while partitions are paused.")
+FEEDBACK_DEPENDENCY_UP = Gauge(
+    "sightline_feedback_dependency_up", "0 while the dependency is waited for: cases, reviews.", ["dependency"]
+)
+FEEDBACK_LAST_SUCCESS = Gauge(
+    "sightline_feedback_last_success_timestamp_seconds", "When a case last came into the index."
+)
+FEEDBACK_REVIEWS = Counter("sightline_feedback_reviews_total", "Reviews put on record.", ["action"])
+FEEDBACK_REVIEW_SECONDS = Histogram(
+    "sightline_feedback_review_seconds",
+    "From a checked review to its acknowledgement.",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0),
+)
+FEEDBACK_UNPUBLISHED = Gauge(
+    "sightline_feedback_unpublished_reviews", "Reviews on record that wait for Kafka, up to a batch of 200."
+)
+FEEDBACK_PUBLISHED = Counter("sightline_feedback_published_total", "Reviews acknowledged by Kafka.")
+FEEDBACK_CALLS = Counter("sightline_feedback_calls_total", "gRPC calls, by how they ended.", ["call", "outcome"])
+
 # ---- serving
 SERVING_VERSION_STATE = Gauge(
     "sightline_serving_version_state", "1 for the state that a model version is in.", ["model", "state"]
