@@ -20,6 +20,7 @@ import uvicorn
 from services.adapters.codec import encode_frame, encode_inspection
 from services.adapters.codec_explained import encode_explained_case
 from services.adapters.explainerclient import ExplainCall
+from services.adapters.feedbackclient import FeedbackClient
 from services.adapters.memory import (
     MemoryBroker,
     MemoryObjectStore,
@@ -143,10 +144,12 @@ class DashboardUnderTest:
         static_dir: Path = STATIC_DIR,
         port: int = 0,
         explainer: RefiningExplainer | None = None,
+        feedback: FeedbackClient | None = None,
+        store: MemoryObjectStore | None = None,
         **settings: object,
     ) -> None:
         self.broker = MemoryBroker()
-        self.store = MemoryObjectStore()
+        self.store = store or MemoryObjectStore()
         self.shutdown = Shutdown()
         self.health = Health()
         self.settings = DashboardSettings(web={"port": port}, **settings)
@@ -179,6 +182,7 @@ class DashboardUnderTest:
             explanations=self.explanations,
             open_explained=self._open_explained,
             explainer=explainer,
+            feedback=feedback,
             version="0.0.0-test",
             static_dir=static_dir,
         )

@@ -1,0 +1,303 @@
+"""The review station in a real Chromium, with the real dashboard and the real feedback service behind it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from services.adapters.codec_review import decode_review
+from services.adapters.memory import MemoryTopicReader
+from services.adapters.ports import CaseFilter, ReviewFilter
+from services.core import topics
+from services.core.review import Answer, CaseState, Review, ReviewAction
+from services.core.types import Verdict
+from tests.e2e.dashboard_feed import DEMO_CAMERAS, DashboardUnderTest
+from tests.e2e.test_dashboard_browser import AXE, OpenPage, browser, open_page
+from tests.support.feedback_station import FeedbackStation
+
+__all__ = ["browser", "open_page"]
+
+pytestmark = pytest.mark.browser
+
+#: What Chromium says by itself of an answer that is no success.
+REFUSALS = "Failed to load resource"
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[FeedbackStation]:
+    made = FeedbackStation(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def line(station: FeedbackStation) -> Iterator[DashboardUnderTest]:
+    dashboard = DashboardUnderTest(DEMO_CAMERAS[:1], pictures=1, feedback=station.client, store=station.store).start()
+    yield dashboard
+    dashboard.stop()
+
+
+def sit_down(open_page: OpenPage, line: DashboardUnderTest, name: str = "ada", **more: object) -> Page:
+    """Open the station and say who one is."""
+    page = open_page(f"{line.url}/review", **more)
+    page.get_by_label("Your name").fill(name)
+    page.get_by_role("button", name="Start").click()
+    return page
+
+
+def wait_for(what: Callable[[], object], timeout_s: float = 12.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline_s, "it must come true in time"
+        time.sleep(0.05)
+
+
+def shows(page: Page, number: int) -> None:
+    expect(page.get_by_role("main")).to_contain_text(f"part-{number:04d}")
+
+
+def said(station: FeedbackStation, **where: object) -> list[Review]:
+    return list(station.index.list_reviews(ReviewFilter(**where), limit=100).reviews)  # type: ignore[arg-type]
+
+
+def test_a_part_is_answered_with_one_key_and_the_next_one_appears(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    for number in range(4):
+        station.add_case(number)
+    page = sit_down(open_page, line)
+    shows(page, 0)
+    page.keyboard.press("1")
+    shows(page, 1)
+    wait_for(lambda: said(station))
+    review = said(station)[0]
+    assert (review.reviewer, review.action) == ("ada", ReviewAction.ANSWER)
+    assert (review.verdict_right, review.reason_right) == (Answer.YES, Answer.YES)
+    assert review.shown_method == "invrise-soft"
+    assert review.said_at_ns > 0
+    assert station.record.review(review.case_id, review.review_id) == review
+    reader = MemoryTopicReader(station.broker, [topics.REVIEWS])
+    wait_for(lambda: not station.index.unpublished(1))
+    assert [decode_review(one.value) for one in reader.read_to_end(5)] == [review]
+
+
+def test_the_two_questions_are_answered_apart(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    ids = [station.add_case(number) for number in range(4)]
+    page = sit_down(open_page, line)
+    shows(page, 0)
+    page.keyboard.press("2")
+    shows(page, 1)
+    page.keyboard.press("3")
+    page.keyboard.press("Enter")
+    shows(page, 2)
+    page.keyboard.press("0")
+    shows(page, 3)
+    page.keyboard.press("s")
+    wait_for(lambda: len(said(station)) == 4)
+    by_case = {review.case_id: review for review in said(station)}
+    wrong, elsewhere, unsure, skipped = (by_case[one] for one in ids)
+    assert (wrong.verdict_right, wrong.corrected_verdict) == (Answer.NO, Verdict.PASS)
+    assert (elsewhere.verdict_right, elsewhere.reason_right) == (Answer.YES, Answer.NO)
+    assert unsure.verdict_right is Answer.NOT_SURE
+    assert skipped.action is ReviewAction.SKIP
+    assert station.index.find_case(ids[3]).state is CaseState.OPEN
+
+
+def test_a_drawing_with_the_mouse_becomes_a_mask_of_the_picture(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    case_id = station.add_case(0)
+    page = sit_down(open_page, line)
+    shows(page, 0)
+    page.keyboard.press("3")
+    draw(page, (0.4, 0.4), (0.6, 0.6))
+    page.keyboard.press("Enter")
+    wait_for(lambda: said(station))
+    review = said(station)[0]
+    assert review.mask_ref is not None
+    case = station.index.find_case(case_id)
+    mask = cv2.imdecode(np.frombuffer(station.store.get(review.mask_ref.key), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (case.image_height_px, case.image_width_px)
+    assert int((mask == 255).sum()) == review.mask_pixels > 0
+    rows, columns = np.nonzero(mask)
+    # Drawn across the middle, so the mask lies about there, whatever the zoom.
+    assert abs(columns.mean() / mask.shape[1] - 0.5) < 0.12
+    assert abs(rows.mean() / mask.shape[0] - 0.5) < 0.12
+
+
+def draw(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw one stroke over the picture, from one share of it to another."""
+    box = page.get_by_test_id("mask").bounding_box()
+    assert box is not None
+    places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=12)
+    page.mouse.up()
+
+
+def test_an_answer_is_taken_back_and_given_anew(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    case_id = station.add_case(0)
+    station.add_case(1)
+    page = sit_down(open_page, line)
+    shows(page, 0)
+    page.keyboard.press("1")
+    shows(page, 1)
+    wait_for(lambda: station.index.find_case(case_id).state is CaseState.REVIEWED)
+    page.keyboard.press("z")
+    shows(page, 0)
+    wait_for(lambda: station.index.find_case(case_id).state is CaseState.OPEN)
+    page.keyboard.press("2")
+    wait_for(lambda: station.index.find_case(case_id).settled_verdict is Verdict.PASS)
+    assert [one.action for one in station.index.reviews_of(case_id)] == [
+        ReviewAction.ANSWER,
+        ReviewAction.UNDO,
+        ReviewAction.ANSWER,
+    ]
+
+
+def test_two_people_are_not_given_the_same_case(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    ids = [station.add_case(number) for number in range(2)]
+    ada = sit_down(open_page, line, "ada", forgiven=REFUSALS)
+    shows(ada, 0)
+    wait_for(lambda: station.index.find_case(ids[0]).claimed_by == "ada")
+    bob = sit_down(open_page, line, "bob", forgiven=REFUSALS)
+    shows(bob, 1)
+    bob.keyboard.press("1")
+    ada.keyboard.press("1")
+    wait_for(lambda: {one.reviewer for one in said(station)} == {"ada", "bob"})
+
+
+def test_answers_wait_while_the_service_is_away_and_go_through_once_it_is_back(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    for number in range(3):
+        station.add_case(number)
+    page = sit_down(open_page, line, forgiven=REFUSALS)
+    shows(page, 0)
+    page.wait_for_timeout(500)
+    station.kill()
+    page.keyboard.press("1")
+    shows(page, 1)
+    page.keyboard.press("2")
+    expect(page.get_by_text(re.compile("2 answers wait for the server"))).to_be_visible()
+    station.start()
+    wait_for(lambda: len(said(station)) == 2, 40)
+    expect(page.get_by_text("Everything is sent")).to_be_visible()
+
+
+def test_the_store_away_during_an_answer_loses_nothing(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    station.add_case(0)
+    station.add_case(1)
+    page = sit_down(open_page, line, forgiven=REFUSALS)
+    shows(page, 0)
+    station.store.unavailable = True
+    page.keyboard.press("1")
+    expect(page.get_by_text(re.compile("1 answer waits for the server"))).to_be_visible()
+    assert said(station) == []
+    station.store.unavailable = False
+    wait_for(lambda: len(said(station)) == 1, 40)
+
+
+def test_a_drawing_and_answers_that_wait_survive_a_reload(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    for number in range(2):
+        station.add_case(number)
+    page = sit_down(open_page, line, forgiven=REFUSALS)
+    shows(page, 0)
+    page.wait_for_timeout(500)
+    station.kill()
+    page.keyboard.press("1")
+    shows(page, 1)
+    page.keyboard.press("3")
+    draw(page, (0.45, 0.5), (0.55, 0.5))
+    page.wait_for_timeout(700)  # a draft is written a moment after the last stroke
+    station.start()
+    page.reload()
+    wait_for(lambda: len(said(station)) == 1, 40)
+    shows(page, 1)
+    page.keyboard.press("3")
+    page.keyboard.press("Enter")
+    wait_for(lambda: len(said(station)) == 2)
+    assert said(station)[0].mask_pixels > 0
+
+
+def test_names_and_notes_are_text_whatever_they_hold(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    station.add_case(0)
+    page = sit_down(open_page, line, "<img src=x onerror=alert(1)>")
+    shows(page, 0)
+    page.keyboard.press("3")
+    page.get_by_label("Note").fill('"><script>alert(1)</script>')
+    page.keyboard.press("Enter")
+    wait_for(lambda: said(station))
+    assert said(station)[0].note == '"><script>alert(1)</script>'
+    assert said(station)[0].reviewer == "<img src=x onerror=alert(1)>"
+    page.keyboard.press("l")
+    expect(page.get_by_text("part-0000").first).to_be_visible()
+
+
+@pytest.mark.parametrize("size", ["desk", "tablet"])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_the_station_has_no_accessibility_fault_and_nothing_scrolls(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage, size: str, scheme: str
+) -> None:
+    station.add_case(0, Verdict.REVIEW)
+    page = sit_down(open_page, line, size=size, scheme=scheme)
+    shows(page, 0)
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    faults = [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found["violations"]]
+    assert faults == []
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_thirty_parts_are_reviewed_with_the_keyboard_alone(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    for number in range(31):
+        station.add_case(number)
+    page = sit_down(open_page, line)
+    began_s = time.monotonic()
+    for number in range(30):
+        shows(page, number)
+        page.keyboard.press("1" if number % 3 else "2")
+    wait_for(lambda: len(said(station)) == 30, 40)
+    assert time.monotonic() - began_s < 120
+    assert station.index.stats(CaseFilter()).reviewed == 30
+
+
+def test_a_queue_that_is_empty_fills_by_itself(
+    station: FeedbackStation, line: DashboardUnderTest, open_page: OpenPage
+) -> None:
+    page = sit_down(open_page, line)
+    expect(page.get_by_text("Nothing to review")).to_be_visible()
+    station.add_case(0)
+    shows(page, 0)
+
+
+def test_without_a_feedback_service_the_page_says_so(browser: Browser, open_page: OpenPage) -> None:
+    dashboard = DashboardUnderTest(DEMO_CAMERAS[:1], pictures=1).start()
+    try:
+        page = sit_down(open_page, dashboard, forgiven=REFUSALS)
+        expect(page.get_by_text("Reviewing is not set up here")).to_be_visible()
+    finally:
+        dashboard.stop()
