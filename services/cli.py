@@ -6,6 +6,7 @@ ingest and dashboard carry no model code.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import getpass
@@ -30,9 +31,11 @@ from services.experiments.commands import experiment_app
 
 if TYPE_CHECKING:
     from services.adapters.connection import KafkaConnection
+    from services.adapters.feedbackclient import FeedbackClient
     from services.adapters.modelregistry import ModelRegistry
     from services.adapters.modelstore import ModelStore
     from services.adapters.ports import ObjectStore, RecordWriter
+    from services.core.review import Review
     from services.core.types import AliasState
     from services.local.linefile import CommandSettings
     from services.runtime.settings import ServiceSettings
@@ -48,11 +51,15 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="The topics that the services speak through.", no_args_is_help=True)
 models_app = typer.Typer(help="Model versions, and which one of them decides.", no_args_is_help=True)
+reviews_app = typer.Typer(help="What people said of cases.", no_args_is_help=True)
+index_app = typer.Typer(help="The index of cases and reviews.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics", rich_help_panel="By hand")
 app.add_typer(models_app, name="models", rich_help_panel="By hand")
+app.add_typer(reviews_app, name="reviews", rich_help_panel="By hand")
+app.add_typer(index_app, name="index", rich_help_panel="By hand")
 app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
-SERVICES = ("ingest", "detector", "explainer", "serving", "dashboard")
+SERVICES = ("ingest", "detector", "explainer", "feedback", "serving", "dashboard")
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -103,6 +110,12 @@ def detector() -> None:
 def explainer() -> None:
     """Explain cases: where the model saw the reason of its verdict."""
     _serve("explainer")
+
+
+@app.command(rich_help_panel="Services")
+def feedback() -> None:
+    """Keep the record of cases and of what people say of them."""
+    _serve("feedback")
 
 
 @app.command(rich_help_panel="Services")
@@ -613,6 +626,106 @@ def models_rollback(alias: Alias = "default", note: Note = "") -> None:
             alias, lambda now: transitions.roll_back(now, actor=_actor(), at_ns=time.time_ns(), note=note)
         )
     _say(state)
+
+
+# ---- reviews
+
+
+@reviews_app.command("list")
+def reviews_list(
+    reviewer: Annotated[str, typer.Option(help="Only what this person said.")] = "",
+    line: Annotated[str, typer.Option(help="Only of this line.")] = "",
+    since: Annotated[str, typer.Option(help="Not before: ISO 8601, or how long ago (90m, 2h, 3d).")] = "",
+    most: Annotated[int, typer.Option(min=1, help="How many at most, the newest first.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="What was taken back or put aside, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show reviews, as the feedback service has them."""
+    from services.adapters.ports import ReviewFilter
+    from services.core.timespan import parse_moment
+
+    since_ns = parse_moment(since, time.time_ns() // 1_000_000) * 1_000_000 if since else 0
+    where = ReviewFilter(reviewer=reviewer, line_id=line, since_ns=since_ns, standing_only=not everything)
+    found: list[Review] = []
+    with _feedback() as client:
+        token = ""
+        while len(found) < most:
+            page = client.list_reviews(where, limit=min(200, most - len(found)), token=token)
+            found += page.reviews
+            token = page.next_token
+            if not token:
+                break
+    rows = [_review_row(review) for review in found]
+    if as_json:
+        _OUT.print_json(json.dumps(rows))
+        return
+    table = Table(
+        "taken", "who", "what", "verdict", "reason", "corrected", "class", "mask px", "note", "case", box=None
+    )
+    for row in rows:
+        names = ("taken", "reviewer", "action", "verdict_right", "reason_right", "corrected_verdict", "defect_class")
+        table.add_row(*(row[name] or "-" for name in names), str(row["mask_pixels"]), row["note"], row["case_id"])
+    _OUT.print(table if rows else "nothing was said yet: open the page, and answer a case")
+
+
+@index_app.command("rebuild")
+def index_rebuild() -> None:
+    """Make the index anew from the record in the object store; claims stay. The service may run meanwhile."""
+    from services.adapters.caseindex import IndexDamagedError, SqlCaseIndex, remove_file
+    from services.adapters.caserecord import CaseRecord
+    from services.feedback.rebuild import rebuild_index
+
+    url = _settings().index.url.get_secret_value()
+    try:
+        opened = SqlCaseIndex(url)
+    except IndexDamagedError:
+        remove_file(url)
+        opened = SqlCaseIndex(url)
+    with contextlib.closing(opened) as index, _objects() as store, _bar() as tell:
+        done = rebuild_index(index, CaseRecord(store), tell)
+    _OUT.print(f"{done.cases} cases and {done.reviews} reviews are in the index", highlight=False)
+    for key, why in done.damaged:
+        _ERR.print(f"left out: {key}: {why}", style="yellow", markup=False, highlight=False)
+    if done.damaged:
+        raise typer.Exit(1)
+
+
+def _review_row(review: Review) -> dict[str, Any]:
+    at = datetime.datetime.fromtimestamp(review.reviewed_at_ns / 1e9, tz=datetime.UTC)
+    return {
+        "taken": at.isoformat(timespec="seconds"),
+        "review_id": review.review_id,
+        "case_id": review.case_id,
+        "frame_id": review.frame_id,
+        "reviewer": review.reviewer,
+        "action": review.action.value,
+        "verdict_right": review.verdict_right.value,
+        "reason_right": review.reason_right.value,
+        "corrected_verdict": review.corrected_verdict.value if review.corrected_verdict else "",
+        "defect_class": review.defect_class,
+        "mask_pixels": review.mask_pixels,
+        "mask": review.mask_ref.key if review.mask_ref else "",
+        "note": review.note,
+        "alias": review.alias,
+        "model_version": review.model_version,
+        "shown_method": review.shown_method,
+        "supersedes": review.supersedes,
+        "disagrees_with": review.disagrees_with,
+    }
+
+
+@contextmanager
+def _feedback() -> Iterator[FeedbackClient]:
+    from services.adapters.feedbackclient import FeedbackClient
+
+    address = _settings().feedback.address
+    if not address:
+        raise SettingsError("feedback.address must name the feedback service, got none: is a line running here?")
+    client = FeedbackClient(address)
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 @app.command("settings", rich_help_panel="By hand")

@@ -51,12 +51,17 @@ def encode_explained_case(explained: ExplainedCase) -> bytes:
     Raises:
         InvalidInputError: If the case breaks its rules, or a map has another shape.
     """
+    return explained_case_to_message(explained).SerializeToString()
+
+
+def explained_case_to_message(explained: ExplainedCase) -> events_pb2.ExplainedCase:
+    """The protobuf form of a case with its explanations; raises as :func:`encode_explained_case` does."""
     return events_pb2.ExplainedCase(
         case=case_to_message(explained.case),
         explanations=[explanation_to_message(one) for one in explained.explanations],
         agreement=explained.agreement,
         explained_at_ns=explained.explained_at_ns,
-    ).SerializeToString()
+    )
 
 
 def decode_explained_case(data: bytes) -> ExplainedCase:
@@ -72,6 +77,15 @@ def decode_explained_case(data: bytes) -> ExplainedCase:
         message = events_pb2.ExplainedCase.FromString(data)
     except DecodeError as error:
         raise EventDecodeError(f"ExplainedCase: bytes must be a protobuf message, got {len(data)}: {error}") from error
+    return explained_case_from_message(message)
+
+
+def explained_case_from_message(message: events_pb2.ExplainedCase) -> ExplainedCase:
+    """Validate a case with its explanations that came in another form than its bytes.
+
+    Raises:
+        EventDecodeError: If a field breaks its rule.
+    """
     try:
         return _explained_case(message)
     except InvalidInputError as error:

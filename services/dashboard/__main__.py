@@ -12,6 +12,7 @@ from dataclasses import replace
 import uvicorn
 
 from services.adapters.explainerclient import GrpcExplainer
+from services.adapters.feedbackclient import FeedbackClient
 from services.adapters.kafka import KafkaRecordFetcher, KafkaTopicReader
 from services.adapters.objectstore import S3ObjectStore
 from services.core import topics
@@ -71,6 +72,10 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     if settings.explainer.address:
         explainer = GrpcExplainer(settings.explainer.address)
         stack.callback(explainer.close)
+    feedback = None
+    if settings.feedback.address:
+        feedback = FeedbackClient(settings.feedback.address)
+        stack.callback(feedback.close)
     context = make_context(
         settings,
         model=model,
@@ -81,10 +86,12 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         explanations=explanations,
         open_explained=open_explained,
         explainer=explainer,
+        feedback=feedback,
         version=release(),
     )
     stack.callback(context.picture_pool.shutdown, cancel_futures=True)
     stack.callback(context.on_demand.close)
+    stack.callback(context.reviewing.close)
     feed = VerdictFeed(
         open_reader,
         tcp_probe(settings.kafka.bootstrap_servers, settings.components.timeout_s),

@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
+from services.adapters.feedbackclient import CaseView
 from services.adapters.ports import CaseFilter, CasePage, QueueOrder, ReviewFilter, ReviewPage, ReviewStats
 from services.core.errors import BusyError, DeadlineError, EventDecodeError, SightlineError, UnavailableError
-from services.core.review import CaseState, QueuedCase, Review
-from services.core.types import Explanation, ImageRef
+from services.core.review import CaseState, Review
+from services.core.types import ImageRef
 from services.dashboard.explanations import KeptExplanations
 
 T = TypeVar("T")
@@ -32,30 +33,6 @@ class NoFeedbackError(SightlineError):
     """No feedback service is set, so nothing can be reviewed here."""
 
     reason = "no_feedback"
-
-
-class CaseView(Protocol):
-    """One case, as the feedback service gives it."""
-
-    @property
-    def case(self) -> QueuedCase:
-        """As the queue shows it."""
-        ...
-
-    @property
-    def explanations(self) -> tuple[Explanation, ...]:
-        """Its maps, the one that is shown first in front."""
-        ...
-
-    @property
-    def agreement(self) -> float:
-        """Overlap of the first two maps' hottest tenths; NaN with fewer than two."""
-        ...
-
-    @property
-    def reviews(self) -> tuple[Review, ...]:
-        """Everything that was said of it, in order."""
-        ...
 
 
 class FeedbackService(Protocol):

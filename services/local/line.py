@@ -18,7 +18,7 @@ from services.local.process import LOOPBACK, free_port, tail
 from services.local.servers import Servers
 
 #: The order in which work stops flowing: who takes it in first, who tells of it last.
-STOP_ORDER = ("ingest", "detector", "explainer", "serving", "dashboard")
+STOP_ORDER = ("ingest", "detector", "explainer", "feedback", "serving", "dashboard")
 _READY_TIMEOUT_S = 180.0
 #: The broker of this machine keeps every byte in memory: maps are as large as they need to be to be seen. And where the
 #: processor does not suffice for every case in full, a short queue explains as many in full as a long one, only sooner.
@@ -70,6 +70,7 @@ class Line:
         self.servers = Servers(plan.data, engine=plan.engine)
         self.members: dict[str, Member] = {}
         self.timings_s: dict[str, float] = {}
+        self._feedback_port = free_port()
         self._starter = StarterModel(
             cache_directory(), log_path=self.logs / "starter.log", report=model_report, cancelled=cancelled
         )
@@ -93,12 +94,12 @@ class Line:
                     fit.result()
         # Services wait for what they need by themselves: their imports and the model's way here overlap.
         self._make_members()
-        for name in ("serving", "detector", "explainer", "dashboard"):
+        for name in ("serving", "detector", "explainer", "feedback", "dashboard"):
             if name in self.members:
                 self.members[name].start()
         with self._timed("model"):
             ensure_live_model(self.servers.kafka, self.servers.objects, self._starter)
-        for name in ("serving", "dashboard", "detector", "explainer"):
+        for name in ("serving", "dashboard", "detector", "explainer", "feedback"):
             if name in self.members:
                 with self._timed(name):
                     self._wait_ready(self.members[name])
@@ -108,6 +109,19 @@ class Line:
         with self._timed("ingest"):
             self.members["ingest"].start()
             self._wait_ready(self.members["ingest"])
+
+    @property
+    def index_url(self) -> str:
+        """Where the case index lies."""
+        return f"sqlite:///{(self._plan.data / 'index' / 'cases.db').resolve()}"
+
+    def command_settings(self) -> dict[str, str]:
+        """What commands in another terminal need, by name without the prefix."""
+        return {
+            **self.servers.settings(),
+            "INDEX__URL": self.index_url,
+            "FEEDBACK__ADDRESS": f"{LOOPBACK}:{self._feedback_port}",
+        }
 
     def _make_members(self) -> None:
         common = self.servers.settings()
@@ -120,6 +134,7 @@ class Line:
             },
             "detector": {"GRPC__PORT": str(free_port())},
             "explainer": {"GRPC__PORT": explainer_port, **_EXPLAINER},
+            "feedback": {"GRPC__PORT": str(self._feedback_port), "INDEX__URL": self.index_url},
             "serving": {
                 "TRITON_URL": self.servers.triton_url,
                 "REPOSITORY": str(self.servers.repository.resolve()),
@@ -132,6 +147,7 @@ class Line:
                 "WEB__HOST": LOOPBACK,
                 "WEB__PORT": str(self._plan.page_port),
                 "EXPLAINER__ADDRESS": f"{LOOPBACK}:{explainer_port}",
+                "FEEDBACK__ADDRESS": f"{LOOPBACK}:{self._feedback_port}",
             }
         for name, own in services.items():
             more = self._plan.settings.get(name, {})

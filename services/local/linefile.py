@@ -8,7 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from services.runtime.settings import KafkaSettings, ObjectStoreSettings, ServiceSettings
+from services.runtime.settings import (
+    FeedbackSettings,
+    IndexSettings,
+    KafkaSettings,
+    ObjectStoreSettings,
+    ServiceSettings,
+)
 
 DEFAULT_DATA = Path(".sightline")
 _NAME = "line.yaml"
@@ -19,6 +25,8 @@ class CommandSettings(ServiceSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     object_store: ObjectStoreSettings = ObjectStoreSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    index: IndexSettings = IndexSettings()
 
 
 def write_line_file(data: Path, settings: Mapping[str, str], addresses: Mapping[str, str] | None = None) -> Path:

@@ -129,7 +129,7 @@ def run_line(options: RunOptions) -> int:
                 screen.waiting("waiting for the first verdict")
                 _wait_for_verdict(line, shutdown)
             _tell(screen.console, line, time.monotonic() - began_s, options)
-            write_line_file(options.data, line.servers.settings(), line.addresses())
+            write_line_file(options.data, line.command_settings(), line.addresses())
             _look_after(line, shutdown, screen.console, options)
         except CancelledError:
             pass

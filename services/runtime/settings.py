@@ -116,6 +116,23 @@ class TritonSettings(SettingsGroup):
         return [url.strip() for url in self.urls.split(",") if url.strip()]
 
 
+class IndexSettings(SettingsGroup):
+    """Where the case index lies; a copy for asking, which ``sightline index rebuild`` makes anew from the record."""
+
+    url: SecretStr = Field(
+        default=SecretStr("sqlite:///.sightline/index/cases.db"),
+        description="`sqlite:///FOLDER/FILE` (four slashes: an absolute path), or "
+        "`postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`.",
+    )
+
+
+class FeedbackSettings(SettingsGroup):
+    """Where reviews are taken."""
+
+    address: str = Field(default="", description="host:port of the feedback service's gRPC; empty: there is none.")
+    timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for an answer of it.")
+
+
 class OpsSettings(SettingsGroup):
     """The HTTP port for probes and metrics."""
 

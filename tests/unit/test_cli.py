@@ -37,6 +37,7 @@ def test_help_lists_every_service_and_what_is_done_by_hand() -> None:
         "ingest",
         "detector",
         "explainer",
+        "feedback",
         "serving",
         "dashboard",
         "run",
@@ -44,6 +45,8 @@ def test_help_lists_every_service_and_what_is_done_by_hand() -> None:
         "smoke",
         "topics",
         "models",
+        "reviews",
+        "index",
         "settings",
         "version",
     ):

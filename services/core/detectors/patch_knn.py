@@ -18,8 +18,8 @@ fabric (36 good parts to fit), EfficientNet-Lite0 at 224 px, means of three seed
 * *Greedy choice from few candidates*, five times as many as the bank keeps, because a choice among all takes minutes.
   A bank of 2048 tells less (.710 and .804; fabric .988 and .989).
 
-The neighbour is found by one matrix product. For 784 random patches and a bank of 4096, all numbers of them, that took 33 ms, PyOD's
-KNN 54, scikit-learn's brute force 71, its ball tree 859 and its k-d tree 1393; all of them are exact.
+The neighbour is found by one matrix product. For 784 random patches and all numbers of a bank of 4096 that took 33 ms,
+PyOD's KNN 54, scikit-learn's brute force 71, its ball tree 859 and its k-d tree 1393; all of them are exact.
 """
 
 from __future__ import annotations

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from services.adapters.feedbackclient import CaseView
 from services.core.errors import NotFoundError
 from services.core.review import CaseState, Review, validate_case_id, validate_review_id
 from services.core.types import ImageRef
 from services.dashboard.context import Context
 from services.dashboard.posted import MAX_ANSWER_BYTES, MAX_SMALL_BYTES, read_form, require_own_page
-from services.dashboard.reviewing import CaseView, FeedbackService, explanations_of
+from services.dashboard.reviewing import FeedbackService, explanations_of
 from services.dashboard.routes.explanations import ASK_AGAIN, ExplainedAt, validate_method
 from services.dashboard.routes.live import JsonBody
 from services.dashboard.routes.pictures import KEEP, IfNoneMatch, ThumbnailSide, answer_picture, check_side

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 from fastapi.testclient import TestClient
 
+from services.adapters.feedbackclient import CaseView, FeedbackClient
 from services.adapters.memory import MemoryBroker, MemoryObjectStore, MemoryRecordFetcher, MemoryTopicReader
 from services.adapters.ports import CaseFilter, CasePage, QueueOrder, ReviewFilter, ReviewPage, ReviewStats
 from services.core import topics
@@ -21,7 +22,7 @@ from services.core.errors import (
 from services.core.identity import case_id
 from services.core.imaging import encode_jpeg, encode_png
 from services.core.review import CaseState, QueuedCase, Review, ReviewAction
-from services.core.types import CaseKind, Explanation, Grade, Verdict
+from services.core.types import CaseKind, Grade, Verdict
 from services.dashboard.app import make_app, make_context
 from services.dashboard.components import ComponentBoard
 from services.dashboard.explanations import ExplanationIndex
@@ -54,21 +55,11 @@ ANSWER: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """One case as the service gives it."""
-
-    case: QueuedCase
-    explanations: tuple[Explanation, ...] = ()
-    agreement: float = float("nan")
-    reviews: tuple[Review, ...] = ()
-
-
 class Feedback:
     """A feedback service that answers as it is told and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.views: dict[str, View] = {}
+        self.views: dict[str, CaseView] = {}
         self.error: Exception | None = None
         self.asked: list[tuple[Any, ...]] = []
         self.gate: threading.Event | None = None
@@ -97,7 +88,7 @@ class Feedback:
         self._on("queue", where, order, limit, token, not_held_from, timeout_s)
         return CasePage(tuple(view.case for view in self.views.values()), self.next_token)
 
-    def get_case(self, case_id: str, timeout_s: float = 10.0) -> View:
+    def get_case(self, case_id: str, timeout_s: float = 10.0) -> CaseView:
         self._on("case", case_id, timeout_s)
         if case_id not in self.views:
             raise NotFoundError(f"a case must be known, got {case_id}")
@@ -128,10 +119,10 @@ class Feedback:
 
 
 class Site:
-    def __init__(self, static_dir: Path, feedback: Feedback | None, **settings: Any) -> None:
+    def __init__(self, static_dir: Path, feedback: Feedback | FeedbackClient | None, **settings: Any) -> None:
         self.store = MemoryObjectStore()
         broker = MemoryBroker()
-        self.feedback = feedback or Feedback()
+        self.feedback = feedback if isinstance(feedback, Feedback) else Feedback()
         self.context = make_context(
             DashboardSettings(feedback=FeedbackSettings(**{"timeout_s": 5.0, **settings})),
             model=LiveModel(),
@@ -164,7 +155,7 @@ class Site:
             shown_grade=Grade.B,
         )
         case = replace(case, **changes)
-        self.feedback.views[case.case_id] = View(case, (explanation(), failed()), 0.5)
+        self.feedback.views[case.case_id] = CaseView(case, (explanation(), failed()), 0.5, ())
         return case
 
     def said(self, case: QueuedCase, **changes: Any) -> Review:

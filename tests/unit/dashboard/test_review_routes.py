@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.adapters.feedbackclient import FeedbackClient
 from services.adapters.ports import CaseFilter, QueueOrder, ReviewFilter
 from services.core.errors import (
     BusyError,
@@ -21,6 +22,7 @@ from services.core.errors import (
 from services.core.imaging import encode_jpeg
 from services.core.review import Answer, AreaPoint, CaseState, Review, ReviewAction
 from services.core.types import CaseKind, ImageRef, Verdict
+from services.local.process import free_port
 from tests.support.explained import explanation
 from tests.unit.dashboard.inspections import NOW_NS, inspection
 from tests.unit.dashboard.reviewing import ANSWER, GETS, JPEG, MASK, POSTS, REVIEW_ID, UNDO_ID, Feedback, Site, reason
@@ -394,6 +396,16 @@ def test_what_the_service_says_becomes_a_status(site: Site, error: SightlineErro
     assert {answer.json()["error"]["message"] for answer in answers} == {str(error)}
     if status == 503:
         assert {answer.headers["retry-after"] for answer in answers} == {"2"}
+
+
+def test_a_service_that_does_not_run_is_said_to_be_unavailable(tmp_path: Path) -> None:
+    client = FeedbackClient(f"127.0.0.1:{free_port()}")
+    site = Site(tmp_path, client, timeout_s=2.0)
+    try:
+        answers = [site.get("/queue"), site.post(*POSTS[2])]
+        assert {reason(answer) for answer in answers} == {(503, "unavailable")}
+    finally:
+        client.close()
 
 
 def test_an_error_that_is_ours_does_not_show_its_insides(site: Site) -> None:

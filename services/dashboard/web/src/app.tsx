@@ -7,6 +7,7 @@ import { HeaderToolsProvider } from "./components/HeaderTools";
 import { Message } from "./components/Message";
 import { useI18n } from "./i18n";
 import { PartPage } from "./pages/part/PartPage";
+import { ReviewPage } from "./pages/review/ReviewPage";
 import { WallPage } from "./pages/wall/WallPage";
 
 export function App() {
@@ -30,6 +31,7 @@ export function App() {
         <Boundary at={pathname} fallback={<Crashed />}>
           <Routes>
             <Route path="/" element={<WallPage />} />
+            <Route path="/review/:caseId?" element={<ReviewPage />} />
             <Route path="/parts/:frameId" element={<PartPage />} />
             <Route path="*" element={<NotFound />} />
           </Routes>

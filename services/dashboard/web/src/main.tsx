@@ -4,6 +4,7 @@ import { BrowserRouter } from "react-router";
 import { App } from "./app";
 import { I18nProvider } from "./i18n";
 import { LiveProvider } from "./live/hooks";
+import { ReviewProvider } from "./review/hooks";
 import "./theme/tokens.css";
 import "./theme/base.css";
 
@@ -14,9 +15,11 @@ createRoot(root).render(
   <StrictMode>
     <I18nProvider>
       <LiveProvider>
-        <BrowserRouter>
-          <App />
-        </BrowserRouter>
+        <ReviewProvider>
+          <BrowserRouter>
+            <App />
+          </BrowserRouter>
+        </ReviewProvider>
       </LiveProvider>
     </I18nProvider>
   </StrictMode>,

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { areaPath, linePath, niceTop, stretches } from "../src/components/chartScale";
 import { scoreScale } from "../src/components/scoreScale";
 import { stagesOf } from "../src/pages/part/stages";
-import { FIT, MAX_SCALE, moved, zoomAt } from "../src/pages/part/zoom";
+import { FIT, MAX_SCALE, moved, zoomAt } from "../src/components/zoom";
 
 describe("the score bar", () => {
   it("gives the review band the same width whatever the limits", () => {

@@ -3,8 +3,8 @@ import type { Explanation } from "../src/api/types";
 import { fill } from "../src/i18n";
 import { en } from "../src/i18n/en";
 import { makeFormats } from "../src/i18n/format";
-import { found, methodName, together, whyNoMap } from "../src/pages/part/mapWords";
-import { NO_MAP, agreementOf, findingOf, nextChoice, otherMethods, shownMap, spotOf, type ShownMap } from "../src/pages/part/maps";
+import { found, methodName, together, whyNoMap } from "../src/components/mapWords";
+import { NO_MAP, agreementOf, findingOf, nextChoice, otherMethods, shownMap, spotOf, type ShownMap } from "../src/components/maps";
 import { explanation } from "./samples";
 
 const english = makeFormats("en-GB");

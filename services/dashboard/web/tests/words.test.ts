@@ -3,7 +3,7 @@ import { fill } from "../src/i18n";
 import { de } from "../src/i18n/de";
 import { en } from "../src/i18n/en";
 import { makeFormats } from "../src/i18n/format";
-import { split, why } from "../src/pages/part/why";
+import { split, why } from "../src/components/why";
 import { inspection } from "./samples";
 
 const english = makeFormats("en-GB");

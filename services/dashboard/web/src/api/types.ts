@@ -188,6 +188,111 @@ export interface Part {
   neighbours: Inspection[];
 }
 
+export type Answer = "yes" | "no" | "not_sure" | "not_asked";
+export type Decided = "pass" | "fail";
+export type CaseState = "open" | "reviewed" | "disputed";
+
+/** A case as a queue shows it. */
+export interface QueuedCase {
+  case_id: string;
+  /** `audit`: drawn at random among the parts that passed. */
+  kind: "fail" | "review" | "audit";
+  inspection: Inspection;
+  uncertainty: number | null;
+  /** Zeros where the picture cannot be decoded. */
+  image: { width: number; height: number };
+  sampling_probability: number;
+  /** Method of the map that is shown first; empty where there is none. */
+  shown_method: string;
+  shown_grade: Grade | null;
+  /** What an answer would teach, 0 to 1. */
+  gain: number;
+  state: CaseState;
+  settled_verdict: Decided | null;
+  claimed_by: string;
+  claimed_until_ms: number | null;
+  explained_at_ms: number;
+}
+
+export interface QueuePage {
+  cases: QueuedCase[];
+  next: string | null;
+}
+
+export interface QueueStats {
+  open: number;
+  reviewed: number;
+  disputed: number;
+  verdict_right: number;
+  false_rejects: number;
+  escapes: number;
+  wrong_reason: number;
+}
+
+/** What somebody said of a case, as it is on record. */
+export interface Review {
+  review_id: string;
+  case_id: string;
+  frame_id: string;
+  action: "answer" | "skip" | "undo";
+  verdict_right: Answer;
+  reason_right: Answer;
+  corrected_verdict: Decided | null;
+  defect_class: string;
+  has_mask: boolean;
+  mask_pixels: number;
+  area: [x: number, y: number][];
+  note: string;
+  reviewer: string;
+  reviewed_at_ms: number;
+  said_at_ms: number | null;
+  alias: string;
+  model_version: number;
+  shown_method: string;
+  supersedes: string | null;
+  disagrees_with: string | null;
+}
+
+export interface CaseDetail {
+  case: QueuedCase;
+  explained: Explained;
+  /** The one that is shown first in front. */
+  explanations: Explanation[];
+  reviews: Review[];
+}
+
+/** A review on its way to the server. */
+export interface NewReview {
+  /** Made here, once: the same id twice is one review. */
+  review_id: string;
+  action: "answer" | "skip";
+  verdict_right: Answer;
+  reason_right: Answer;
+  corrected_verdict: Decided | null;
+  defect_class: string;
+  /** Corners in pixels of the picture; none, or at least three. */
+  area: [x: number, y: number][];
+  note: string;
+  reviewer: string;
+  said_at_ms: number;
+  /** Method of the map that was on screen; empty where there was none. */
+  shown_method: string;
+  /** Base64, of the picture's size, white on the defect. */
+  mask_png: string | null;
+}
+
+export interface NewUndo {
+  review_id: string;
+  reviewer: string;
+  said_at_ms: number;
+}
+
+/** What became of a review. */
+export interface Taken {
+  review: Review;
+  state: CaseState;
+}
+
 export interface Problem {
   /** Stable token, for example `image_expired`. */
   reason: string;

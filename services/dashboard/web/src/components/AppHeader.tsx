@@ -1,5 +1,6 @@
 import { Link, NavLink } from "react-router";
 import { useI18n } from "../i18n";
+import { useStation } from "../review/hooks";
 import { useTheme } from "../theme/theme";
 import styles from "./AppHeader.module.css";
 import { IconButtonLook } from "./Button";
@@ -21,6 +22,7 @@ export function AppHeader() {
         <NavLink to="/" end>
           {t("nav.wall")}
         </NavLink>
+        <ReviewLink />
       </nav>
       <div className={styles["state"]}>
         <ConnectionPill />
@@ -37,5 +39,24 @@ export function AppHeader() {
         </button>
       </div>
     </header>
+  );
+}
+
+/** The way to the reviews, with how many wait; the number stays away where nobody reviews in this browser. */
+function ReviewLink() {
+  const { t, format } = useI18n();
+  const { stats } = useStation();
+  const open = stats?.open ?? 0;
+  return (
+    <NavLink to="/review">
+      <span>
+        {t("nav.review")}
+        {open > 0 && (
+          <span className={styles["count"]} aria-label={t("nav.review.open", { count: format.count(open) })} role="img">
+            {format.count(open)}
+          </span>
+        )}
+      </span>
+    </NavLink>
   );
 }

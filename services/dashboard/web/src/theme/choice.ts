@@ -1,4 +1,4 @@
-type Name = "theme" | "language";
+type Name = "theme" | "language" | "reviewer" | "correction";
 
 /** What the person chose earlier on this browser; null when nothing, or when storage is forbidden. */
 export function readChoice(name: Name): string | null {

@@ -1,18 +1,18 @@
 import { useCallback, useEffect, useLayoutEffect, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
-import { ApiError, fetchPart } from "../../api/client";
+import { ApiError, fetchPart, imageUrl, thumbnailUrl } from "../../api/client";
 import type { Part, Problem } from "../../api/types";
 import { ButtonLook, IconButtonLook } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { Message } from "../../components/Message";
 import { PartThumb } from "../../components/PartThumb";
+import { Viewer, type ViewedPicture } from "../../components/Viewer";
 import { useI18n } from "../../i18n";
 import { useExplained } from "../../live/hooks";
-import { MapBar } from "./MapBar";
+import { PartMapBar } from "./PartMapBar";
 import styles from "./PartPage.module.css";
 import { PANELS } from "./panels";
 import { useMaps } from "./useMaps";
-import { Viewer } from "./Viewer";
 
 type Loaded = { frameId: string; part: Part } | { frameId: string; problem: Problem };
 
@@ -50,6 +50,13 @@ function LoadedPart({ part, onOpen, onReload }: LoadedProps) {
   const { t, format } = useI18n();
   const { inspection } = part;
   const maps = useMaps(part);
+  const picture: ViewedPicture = {
+    url: imageUrl(inspection.frame_id),
+    thumbnailUrl: thumbnailUrl(inspection.frame_id, 640),
+    alt: t("picture.alt", { part: inspection.part_id, camera: inspection.camera_id }),
+    detail: inspection.detail,
+    aspect: null,
+  };
   return (
     <div className={styles["page"]}>
       <div className={styles["bar"]}>
@@ -64,8 +71,8 @@ function LoadedPart({ part, onOpen, onReload }: LoadedProps) {
         <span className={styles["keys"]}>{t("part.keys")}</span>
       </div>
       <div className={styles["viewer"]}>
-        <Viewer inspection={inspection} map={maps.shown} opacity={maps.hidden ? 0 : maps.opacity} />
-        <MapBar explained={part.explained} maps={maps} />
+        <Viewer picture={picture} map={maps.shown} opacity={maps.hidden ? 0 : maps.opacity} />
+        <PartMapBar explained={part.explained} maps={maps} />
       </div>
       <nav className={styles["film"]} aria-label={t("part.neighbours")}>
         <button type="button" className={ButtonLook} aria-label={t("part.previous")} title={t("part.previous")}

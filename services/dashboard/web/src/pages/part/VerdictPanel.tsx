@@ -4,7 +4,7 @@ import { ScoreBar } from "../../components/ScoreBar";
 import { VerdictBadge } from "../../components/VerdictBadge";
 import { useI18n } from "../../i18n";
 import styles from "./VerdictPanel.module.css";
-import { split, why } from "./why";
+import { split, why } from "../../components/why";
 
 export function VerdictPanel({ part }: { part: Part }) {
   const { t, format } = useI18n();

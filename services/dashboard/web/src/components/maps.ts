@@ -1,4 +1,4 @@
-import type { Explained, Explanation, Grade, Verdict } from "../../api/types";
+import type { Explained, Explanation, Grade, Verdict } from "../api/types";
 
 /** No map lies over the picture. */
 export const NO_MAP = "none";

@@ -1,6 +1,6 @@
-import type { Explanation } from "../../api/types";
-import { hasMessage, type Translate } from "../../i18n";
-import type { Formats } from "../../i18n/format";
+import type { Explanation } from "../api/types";
+import { hasMessage, type Translate } from "../i18n";
+import type { Formats } from "../i18n/format";
 import { agreementOf, findingOf, spotOf } from "./maps";
 
 export function methodName(method: string, t: Translate): string {

@@ -1,21 +1,23 @@
-import type { KeyboardEvent } from "react";
-import type { Explained } from "../../api/types";
-import { ButtonLook } from "../../components/Button";
-import { GradeMark } from "../../components/GradeMark";
-import { Icon } from "../../components/Icon";
-import { useI18n } from "../../i18n";
+import type { KeyboardEvent, ReactNode } from "react";
+import { useI18n } from "../i18n";
+import { ButtonLook } from "./Button";
+import { GradeMark } from "./GradeMark";
+import { Icon } from "./Icon";
 import styles from "./MapBar.module.css";
 import { methodName } from "./mapWords";
-import { NO_MAP, otherMethods } from "./maps";
-import type { Maps } from "./useMaps";
+import { NO_MAP } from "./maps";
+import type { MapChoice } from "./useMapChoice";
 
-/** What lies over the picture, and how strongly. Draws nothing where there is no map and none can be made. */
-export function MapBar({ explained, maps }: { explained: Explained; maps: Maps }) {
+interface Props {
+  maps: MapChoice;
+  /** Further ways to a map, after those that are there. */
+  children?: ReactNode;
+}
+
+/** What lies over the picture, and how strongly. */
+export function MapBar({ maps, children }: Props) {
   const { t } = useI18n();
-  const others = otherMethods(explained, maps.all);
-  if (maps.all.length === 0 && others.length === 0) return null;
-  const { requested, shown } = maps;
-  const running = requested?.phase === "running";
+  const { shown } = maps;
   return (
     <div className={styles["bar"]} role="group" aria-label={t("map.label")}>
       {maps.all.length > 0 && (
@@ -32,31 +34,13 @@ export function MapBar({ explained, maps }: { explained: Explained; maps: Maps }
           ))}
         </div>
       )}
-      {others.length > 0 && (
-        <select className={styles["other"]} aria-label={t("map.other")} value=""
-          onChange={(event) => maps.choose(event.target.value)}>
-          <option value="" disabled>
-            {t(maps.all.length > 0 ? "map.other" : "map.ask")}
-          </option>
-          {others.map((method) => (
-            <option key={method} value={method}>
-              {methodName(method, t)}
-            </option>
-          ))}
-        </select>
-      )}
-      {running && (
-        <button type="button" className={ButtonLook} onClick={maps.stop}>
-          <Icon name="stop" size={18} />
-          {t("map.stop")}
-        </button>
-      )}
+      {children}
       {shown && <Strength maps={maps} />}
     </div>
   );
 }
 
-function Strength({ maps }: { maps: Maps }) {
+function Strength({ maps }: { maps: MapChoice }) {
   const { t, format } = useI18n();
   const onKey = (hidden: boolean) => (event: KeyboardEvent) => {
     if (event.key !== " " && event.key !== "Enter") return;

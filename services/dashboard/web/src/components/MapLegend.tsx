@@ -1,6 +1,6 @@
-import { LEGEND_URL } from "../../api/client";
-import type { Explanation } from "../../api/types";
-import { useI18n } from "../../i18n";
+import { LEGEND_URL } from "../api/client";
+import type { Explanation } from "../api/types";
+import { useI18n } from "../i18n";
 import styles from "./MapLegend.module.css";
 
 /** What the colours over the picture stand for: one line, because it covers a part of the picture. */

@@ -1,6 +1,6 @@
-import type { Inspection } from "../../api/types";
-import type { Translate } from "../../i18n";
-import type { Formats } from "../../i18n/format";
+import type { Inspection } from "../api/types";
+import type { Translate } from "../i18n";
+import type { Formats } from "../i18n/format";
 
 /** The verdict in plain words. It repeats what the detector decided and decides nothing itself. */
 export function why(part: Inspection, t: Translate, format: Formats): string {
