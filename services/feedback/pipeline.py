@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,15 +19,14 @@ from services.adapters.caserecord import CaseRecord, queued_case
 from services.adapters.codec_explained import decode_explained_case
 from services.adapters.ports import CaseIndex, ObjectStore, Record, RecordWriter, TopicPartition
 from services.core.errors import (
-    ImageError,
     InvalidInputError,
     MissingImageError,
     NotFoundError,
     SightlineError,
 )
-from services.core.image_header import probe
 from services.core.review import QueuedCase
-from services.core.types import Case, ExplainedCase, Reason
+from services.core.types import Case, ExplainedCase
+from services.feedback.picture import shown_size_px
 from services.feedback.settings import FeedbackSettings
 from services.runtime import metrics
 from services.runtime.images import fetch_image
@@ -41,8 +40,6 @@ LOG = get_logger(__name__)
 
 _IDLE_S: Final = 0.25
 _ACK_POLL_S: Final = 0.01
-# EXIF orientations from here on turn a picture on its side.
-_FIRST_TURNED: Final = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +69,7 @@ class FeedbackPipeline:
         store: Pictures by reference.
         writer: Writes dead letters.
         health: Held while the object store, the index or Kafka is away.
+        alongside: Raises what ended another thread of the service, for the consumer's thread to end it.
         backoff: Waits between tries while one of them is.
     """
 
@@ -84,6 +82,7 @@ class FeedbackPipeline:
         writer: RecordWriter,
         health: Health,
         *,
+        alongside: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
     ) -> None:
         self._settings = settings
@@ -91,6 +90,7 @@ class FeedbackPipeline:
         self._record = record
         self._store = store
         self._health = health
+        self._alongside = alongside
         self._backoff = backoff or Backoff(cap_s=5.0)
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
@@ -127,6 +127,7 @@ class FeedbackPipeline:
         """Raise what ended the pipeline's thread, if anything did."""
         if self._failure is not None:
             raise self._failure
+        self._alongside()
 
     def room(self) -> int:
         """How many records may be handed over now; 0 while the object store, the index or Kafka is away."""
@@ -286,7 +287,7 @@ class FeedbackPipeline:
 
     def _put(self, explained: ExplainedCase) -> QueuedCase:
         image = self._image(explained.case)
-        width_px, height_px = _size(explained.case, image)
+        width_px, height_px = shown_size_px(explained.case, image)
         image_ref = self._record.add_image(image)
         # The original may expire; the record's own copy stays.
         kept = replace(explained, case=replace(explained.case, image=None, image_ref=image_ref))
@@ -300,19 +301,6 @@ class FeedbackPipeline:
             return fetch_image(self._store, case.image_ref, max_bytes=self._settings.limits.max_image_bytes)
         except NotFoundError as error:
             raise MissingImageError(str(error)) from error
-
-
-def _size(case: Case, image: bytes) -> tuple[int, int]:
-    """Width and height of the upright picture; 0, 0 where it cannot be decoded."""
-    if case.inspection.reason is Reason.UNREADABLE_IMAGE:
-        return 0, 0
-    try:
-        header = probe(image)
-    except ImageError:
-        return 0, 0
-    if header.orientation >= _FIRST_TURNED:
-        return header.height_px, header.width_px
-    return header.width_px, header.height_px
 
 
 def _count(case: QueuedCase) -> None:

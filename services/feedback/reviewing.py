@@ -154,8 +154,7 @@ class Reviewing:
             if len(mask_png) > self._max_mask_bytes:
                 raise InvalidInputError(f"a mask must have at most {self._max_mask_bytes} bytes, got {len(mask_png)}")
             mask = decode_mask(mask_png, case.image_width_px, case.image_height_px)
-            # Where everything was erased again, nothing was drawn.
-            png, pixels = (mask.png, mask.pixels) if mask.pixels else (b"", 0)
+            png, pixels = mask.png, mask.pixels
         said = replace(
             review,
             frame_id=case.inspection.frame_id,
@@ -198,6 +197,9 @@ class Reviewing:
             mask_ref: ImageRef = self._record.add_mask(png)
             review = replace(review, mask_ref=mask_ref)
         kept = self._record.add_review(review)
+        if kept.action is ReviewAction.UNDO and kept.supersedes != review.supersedes:
+            # The record takes the relation to others as the service's; what an undo takes back is the person's.
+            raise ConflictError(f"a review_id must be used for one review, got {review.review_id} for another undo")
         self._index.add_review(kept, published=False)
         self._on_taken()
         state = self._index.find_case(kept.case_id).state
