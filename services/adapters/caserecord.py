@@ -81,6 +81,18 @@ class CaseRecord:
             suffix, content_type = "bin", "application/octet-stream"
         return self._add("images", image, suffix, content_type)
 
+    def image(self, ref: ImageRef) -> bytes:
+        """Read a picture.
+
+        Raises:
+            InvalidInputError: If it lies in another bucket.
+            NotFoundError: If nothing lies there.
+            UnavailableError: If the store does not answer.
+        """
+        if ref.bucket != self._store.bucket:
+            raise InvalidInputError(f"a picture must lie in the bucket {self._store.bucket}, got {ref.bucket}")
+        return self._store.get(ref.key)
+
     def add_mask(self, png: bytes) -> ImageRef:
         """Keep a drawing, as ``services.core.review_mask`` gives it; see :meth:`add_image`."""
         return self._add("masks", png, "png", "image/png")

@@ -89,7 +89,7 @@ class ReviewPublisher:
                     if not error.retriable:
                         raise
                     self._wait_out(error)
-        except Exception as error:  # noqa: BLE001 - carried to the main thread, which ends the service
+        except Exception as error:
             LOG.exception("the publisher ended")
             self._failure = error
 

@@ -7,6 +7,7 @@ record knows the id.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,8 +92,8 @@ class Reviewing:
         with self._alone(case.case_id):
             known = self._known(said.review_id)
             if known is not None:
-                _require_same(known, said)
-                return known, case.state
+                _require_same(known, said, png)
+                return known, self._index.find_case(case.case_id).state
             return self._take(self._placed(said, self._index.reviews_of(case.case_id)), png)
 
     def undo(
@@ -137,7 +138,7 @@ class Reviewing:
         with self._alone(case.case_id):
             known = self._known(review_id)
             if known is not None:
-                _require_same(known, said)
+                _require_same(known, said, b"")
                 return known, self._index.find_case(case.case_id).state
             standing = standing_reviews(self._index.reviews_of(case.case_id))
             if undone_review_id not in {one.review_id for one in standing}:
@@ -153,8 +154,7 @@ class Reviewing:
             if len(mask_png) > self._max_mask_bytes:
                 raise InvalidInputError(f"a mask must have at most {self._max_mask_bytes} bytes, got {len(mask_png)}")
             mask = decode_mask(mask_png, case.image_width_px, case.image_height_px)
-            # Where everything was erased again, nothing was drawn.
-            png, pixels = (mask.png, mask.pixels) if mask.pixels else (b"", 0)
+            png, pixels = mask.png, mask.pixels
         said = replace(
             review,
             frame_id=case.inspection.frame_id,
@@ -197,6 +197,9 @@ class Reviewing:
             mask_ref: ImageRef = self._record.add_mask(png)
             review = replace(review, mask_ref=mask_ref)
         kept = self._record.add_review(review)
+        if kept.action is ReviewAction.UNDO and kept.supersedes != review.supersedes:
+            # The record takes the relation to others as the service's; what an undo takes back is the person's.
+            raise ConflictError(f"a review_id must be used for one review, got {review.review_id} for another undo")
         self._index.add_review(kept, published=False)
         self._on_taken()
         state = self._index.find_case(kept.case_id).state
@@ -215,9 +218,11 @@ class Reviewing:
             yield
 
 
-def _require_same(known: Review, said: Review) -> None:
+def _require_same(known: Review, said: Review, png: bytes) -> None:
     """Let a review through that was taken before; refuse another one with its id."""
-    if _said(known) != _said(said):
+    drawn = hashlib.sha256(png).hexdigest() if png else ""
+    kept = known.mask_ref.sha256 if known.mask_ref else ""
+    if _said(known) != _said(said) or drawn != kept:
         raise ConflictError(f"a review_id must be used for one review, got {said.review_id} for another one")
 
 

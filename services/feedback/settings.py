@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from services.adapters.caseindex_database import parse_url
-from services.core.errors import InvalidInputError
+from services.core.review_mask import MAX_MASK_BYTES
 from services.runtime.settings import (
     GrpcSettings,
+    IndexSettings,
     KafkaSettings,
     LimitSettings,
     ObjectStoreSettings,
     ServiceSettings,
-    SettingsGroup,
 )
-
-
-class IndexSettings(SettingsGroup):
-    """The database that queues are read from. The record in the object store has everything that is in it."""
-
-    url: SecretStr = Field(
-        default=SecretStr("sqlite:///.sightline/cases.db"),
-        description="sqlite:///FILE for one process, or postgresql://USER:PASSWORD@HOST/DATABASE for several.",
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: SecretStr) -> SecretStr:
-        try:
-            parse_url(url.get_secret_value())
-        except InvalidInputError as error:
-            raise ValueError(str(error)) from None
-        return url
 
 
 class FeedbackSettings(ServiceSettings):
@@ -49,7 +30,7 @@ class FeedbackSettings(ServiceSettings):
         default=120, ge=5, le=86_400, description="How long a case stays reserved for whoever opened it last."
     )
     max_mask_bytes: int = Field(
-        default=8_000_000, ge=1_000, le=100_000_000, description="Largest drawn mask, as a PNG, that is taken."
+        default=MAX_MASK_BYTES, ge=1_000, le=MAX_MASK_BYTES, description="Largest drawn mask, as a PNG, that is taken."
     )
     workers: int = Field(default=4, ge=1, le=64, description="Cases written to the object store at once.")
     max_in_flight_cases: int = Field(

@@ -154,7 +154,7 @@ FEEDBACK_REVIEW_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0),
 )
 FEEDBACK_UNPUBLISHED = Gauge(
-    "sightline_feedback_unpublished_reviews", "Reviews on record that wait for Kafka, up to a batch of 200."
+    "sightline_feedback_unpublished", "Reviews on record that wait for Kafka, up to a batch of 200."
 )
 FEEDBACK_PUBLISHED = Counter("sightline_feedback_published_total", "Reviews acknowledged by Kafka.")
 FEEDBACK_CALLS = Counter("sightline_feedback_calls_total", "gRPC calls, by how they ended.", ["call", "outcome"])
