@@ -28,6 +28,7 @@ pytestmark = pytest.mark.browser
 
 #: What Chromium says by itself of an answer that is no success.
 REFUSALS = "Failed to load resource"
+SETTLE_MS = 260
 
 
 @pytest.fixture
@@ -60,7 +61,16 @@ def wait_for(what: Callable[[], object], timeout_s: float = 12.0) -> None:
 
 
 def shows(page: Page, number: int) -> None:
+    """Wait until a part is on screen with its map, and may be answered."""
     expect(page.get_by_role("main")).to_contain_text(f"part-{number:04d}")
+    for name in ("full-picture", "map"):
+        page.wait_for_function(
+            "name => { const one = document.querySelector(`[data-testid=${name}]`); "
+            "return one && one.complete && one.naturalWidth > 0; }",
+            arg=name,
+        )
+    # A press so soon after a picture appears is the end of the one before, and counts for nothing.
+    page.wait_for_timeout(SETTLE_MS)
 
 
 def said(station: FeedbackStation, **where: object) -> list[Review]:
@@ -231,8 +241,7 @@ def test_a_drawing_and_answers_that_wait_survive_a_reload(
     station.start()
     page.reload()
     wait_for(lambda: len(said(station)) == 1, 40)
-    shows(page, 1)
-    page.keyboard.press("3")
+    expect(page.get_by_text("Where is the defect?")).to_be_visible()
     page.keyboard.press("Enter")
     wait_for(lambda: len(said(station)) == 2)
     assert said(station)[0].mask_pixels > 0

@@ -85,9 +85,9 @@ class PatchKnnSettings:
     """
 
     bank_share: float = 0.3
-    bank_limit: int = 4096
+    bank_limit: int = 3072
     max_bank_bytes: int = 256 * 1024 * 1024
-    greedy_limit: int = 4096
+    greedy_limit: int = 3072
     match_size: int = 48
     local_scale: float = 0.5
     top_share: float = 0.02
