@@ -175,6 +175,9 @@ class Database:
                 )
             if found == script.get_current_head():
                 return
+            if not self._sqlite:
+                # A change of a large table takes as long as it takes.
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")

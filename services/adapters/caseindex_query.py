@@ -98,7 +98,7 @@ class CaseQueue:
         place, case_id = table.c[self.column], table.c.case_id
         # "+ 0" keeps the planner from reading all cases in order: these are few.
         sorted_by = place + 0 if sort else place
-        conditions = [condition, *self._times(table)]
+        conditions = [condition, *_captured(table, self._where), *self._span(place)]
         if self._after is not None:
             here, there = tuple_(sorted_by, case_id), tuple_(literal(self._after[0]), literal(self._after[1]))
             conditions.append(here > there if self._rising else here < there)
@@ -108,15 +108,25 @@ class CaseQueue:
         ordering = (sorted_by.asc(), case_id.asc()) if self._rising else (sorted_by.desc(), case_id.desc())
         return select(place, case_id).where(*conditions).order_by(*ordering).limit(self._most)
 
-    def _times(self, table: Any) -> list[ColumnElement[bool]]:
-        conditions = _captured(table, self._where)
+    def _span(self, place: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+        """Bounds of the place, one at each end, so that an index goes to where the page begins."""
+        since_ns, until_ns = self._where.since_ns, self._where.until_ns
+        low: float | None = since_ns or None
+        high: float | None = until_ns or None
         if self.column == "rank":
-            # A gain lies in 0..1, so a span of time is a span of ranks, which the index can go to.
-            if self._where.since_ns:
-                conditions.append(table.c.rank <= queue_rank(1.0, self._where.since_ns))
-            if self._where.until_ns:
-                conditions.append(table.c.rank >= queue_rank(0.0, self._where.until_ns))
-        return conditions
+            # A gain lies in 0..1, so a span of time is a span of ranks.
+            low = queue_rank(0.0, until_ns) if until_ns else None
+            high = queue_rank(1.0, since_ns) if since_ns else None
+        if self._after is not None:
+            here = self._after[0]
+            if self._rising:
+                low = here if low is None else max(low, here)
+            else:
+                high = here if high is None else min(high, here)
+        return [
+            *([place >= low] if low is not None else []),
+            *([place <= high] if high is not None else []),
+        ]
 
 
 def _captured(table: Any, where: CaseFilter) -> list[ColumnElement[bool]]:

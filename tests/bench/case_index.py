@@ -1,0 +1,296 @@
+"""How fast the case index answers when it is full: ``python -m tests.bench.case_index``.
+
+A SQLite file is filled with cases and reviews through the port, then asked for pages of 50, for counts, and given
+reviews. The baseline, in the same run: one table with the same rows and no index, pages by ``OFFSET``, counts by
+``GROUP BY``, as the queue would be without ranks, buckets and tokens. ``deep`` is a page in the middle of the queue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from services.adapters.caseindex import SqlCaseIndex
+from services.adapters.caseindex_token import case_token
+from services.adapters.ports import CaseFilter, QueueOrder
+from services.core.review import CaseState, QueuedCase, Review, queue_rank
+from services.core.types import CaseKind, Verdict
+from tests.support.cases import START_NS, queued_case, review, wrong
+
+PAGE = 50
+BATCH = 2_000
+LINES, CAMERAS, PRODUCTS, VERSIONS = 4, 2, 3, 8
+CLASSES = ("scratch", "hole", "dent", "stain", "crack")
+REVIEWERS = ("ada", "ben", "cleo", "dan")
+#: As a busy plant makes cases: 2 000 an hour.
+CASE_EVERY_NS = 1_800_000_000
+DAY_NS = 86_400_000_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement, in milliseconds."""
+
+    question: str
+    p50_ms: float
+    p95_ms: float
+    deep_p50_ms: float | None
+    baseline_p50_ms: float | None
+    baseline_deep_p50_ms: float | None
+    ratio: float | None
+    """How many times as long the baseline takes, of the first page."""
+
+
+def make_case(number: int, cases: int, dice: random.Random) -> QueuedCase:
+    """Case ``number``; versions follow each other in time, and line 4 has existed for the last twentieth only."""
+    line = dice.randrange(LINES if number > cases * 0.95 else LINES - 1)
+    verdict = dice.choices((Verdict.FAIL, Verdict.REVIEW, Verdict.PASS), (50, 30, 20))[0]
+    return queued_case(
+        number,
+        verdict,
+        captured_at_ns=START_NS + number * CASE_EVERY_NS,
+        line_id=f"line-{line}",
+        camera_id=f"cam-{line}-{dice.randrange(CAMERAS)}",
+        product=f"product-{dice.randrange(PRODUCTS)}",
+        uncertainty=dice.random(),
+        model_version=1 + number * VERSIONS // cases,
+        defect_class="" if verdict is Verdict.PASS else dice.choice(CLASSES),
+    )
+
+
+def make_review(case: QueuedCase, dice: random.Random) -> Review:
+    """What somebody says: mostly that it is right."""
+    reviewer = dice.choice(REVIEWERS)
+    if dice.random() < 0.8 or case.inspection.verdict is Verdict.REVIEW:
+        return review(case, 0, reviewer)
+    named = {"defect_class": "blister"} if case.inspection.verdict is Verdict.PASS else {}
+    return wrong(case, 0, reviewer, **named)
+
+
+def fill(index: SqlCaseIndex, cases: int, reviews: int) -> dict[str, float]:
+    """Fill it; gives the rates."""
+    dice = random.Random(7)
+    made = (make_case(number, cases, dice) for number in range(cases))
+    reviewed: list[QueuedCase] = []
+    kept = random.Random(8)
+    taken_s = 0.0
+    for batch in _batches(made, BATCH):
+        reviewed += [case for case in batch if kept.random() < reviews / cases]
+        began_s = time.perf_counter()
+        index.add_cases(batch)
+        taken_s += time.perf_counter() - began_s
+    times_ms = []
+    for case in reviewed:
+        one = make_review(case, kept)
+        began_s = time.perf_counter()
+        index.add_review(one, published=True)
+        times_ms.append((time.perf_counter() - began_s) * 1_000)
+    return {
+        "cases_per_s": round(cases / taken_s, 1),
+        "reviews": len(reviewed),
+        "add_review_p50_ms": _percentile(times_ms, 50),
+        "add_review_p95_ms": _percentile(times_ms, 95),
+    }
+
+
+def _batches(cases: Iterator[QueuedCase], size: int) -> Iterator[list[QueuedCase]]:
+    while batch := list(islice(cases, size)):
+        yield batch
+
+
+class Baseline:
+    """One table, no index."""
+
+    def __init__(self, index_file: Path, file: Path) -> None:
+        self._connection = sqlite3.connect(file)
+        self._connection.execute("ATTACH ? AS filled", (str(index_file),))
+        self._connection.execute(
+            "CREATE TABLE plain AS SELECT line_id, camera_id, product, verdict, kind, alias, model_version,"
+            " defect_class, state, outcome, rank, captured_at_ns, case_id, inspection"
+            " FROM filled.cases JOIN filled.buckets USING (bucket_id) ORDER BY case_id"
+        )
+        self._connection.commit()
+        self._connection.execute("DETACH filled")
+
+    def page(self, where: CaseFilter, order: QueueOrder, offset: int) -> int:
+        """Read a page; gives how many there were."""
+        conditions, values = self._conditions(where)
+        column, way = ("rank", "DESC") if order is QueueOrder.BY_GAIN else ("captured_at_ns", "DESC")
+        if order is QueueOrder.OLDEST:
+            way = "ASC"
+        statement = f"SELECT case_id, inspection FROM plain{conditions} ORDER BY {column} {way} LIMIT ? OFFSET ?"
+        return len(self._connection.execute(statement, (*values, PAGE, offset)).fetchall())
+
+    def stats(self, where: CaseFilter) -> int:
+        """Count; gives the number of groups."""
+        conditions, values = self._conditions(replace(where, state=None))
+        statement = f"SELECT state, outcome, COUNT(*) FROM plain{conditions} GROUP BY state, outcome"
+        return len(self._connection.execute(statement, values).fetchall())
+
+    @staticmethod
+    def _conditions(where: CaseFilter) -> tuple[str, list[object]]:
+        wanted: dict[str, object] = {
+            "line_id = ?": where.line_id,
+            "camera_id = ?": where.camera_id,
+            "product = ?": where.product,
+            "verdict = ?": where.verdict and where.verdict.value,
+            "kind = ?": where.kind and where.kind.value,
+            "model_version = ?": where.model_version,
+            "defect_class = ?": where.defect_class,
+            "state = ?": where.state and where.state.value,
+            "captured_at_ns >= ?": where.since_ns,
+            "captured_at_ns < ?": where.until_ns,
+        }
+        given = {text: value for text, value in wanted.items() if value}
+        return (" WHERE " + " AND ".join(given) if given else ""), list(given.values())
+
+    def close(self) -> None:
+        """Let go."""
+        self._connection.close()
+
+
+def questions(cases: int) -> list[tuple[str, CaseFilter, QueueOrder]]:
+    """What is asked, with the filters of the page and those that are hard."""
+    gain, newest, oldest = QueueOrder.BY_GAIN, QueueOrder.NEWEST, QueueOrder.OLDEST
+    middle_ns = START_NS + cases // 2 * CASE_EVERY_NS
+    opened = CaseState.OPEN
+    return [
+        ("all", CaseFilter(), gain),
+        ("open", CaseFilter(state=opened), gain),
+        ("open, newest", CaseFilter(state=opened), newest),
+        ("line", CaseFilter(line_id="line-1"), gain),
+        ("open of a line", CaseFilter(line_id="line-1", state=opened), gain),
+        ("reviewed of a line", CaseFilter(line_id="line-1", state=CaseState.REVIEWED), gain),
+        ("verdict", CaseFilter(verdict=Verdict.REVIEW, state=opened), gain),
+        ("audit, newest", CaseFilter(kind=CaseKind.AUDIT), newest),
+        ("product", CaseFilter(product="product-2", state=opened), gain),
+        ("camera and class", CaseFilter(camera_id="cam-2-1", defect_class="dent", state=opened), gain),
+        ("class that people gave", CaseFilter(defect_class="blister"), gain),
+        ("version", CaseFilter(alias="default", model_version=3), oldest),
+        ("a new line, oldest", CaseFilter(line_id="line-3"), oldest),
+        ("a day", CaseFilter(since_ns=middle_ns, until_ns=middle_ns + DAY_NS), gain),
+        ("reviewer", CaseFilter(reviewer="ada"), gain),
+        ("reviewer and line", CaseFilter(reviewer="ada", line_id="line-3"), newest),
+        ("nothing fits", CaseFilter(product="none", state=opened), gain),
+    ]
+
+
+def run(folder: Path, cases: int, reviews: int, repeats: int) -> dict[str, Any]:
+    """Fill, ask, compare."""
+    file = folder / "index.db"
+    index = SqlCaseIndex(f"sqlite:///{file}")
+    try:
+        filled = fill(index, cases, reviews)
+        baseline = Baseline(file, folder / "baseline.db")
+        rows = [_page_row(index, baseline, cases, repeats, *question) for question in questions(cases)]
+        rows += [
+            _stats_row(index, baseline, repeats, f"counts: {name}", where)
+            for name, where, _ in questions(cases)
+            if name in {"all", "line", "class that people gave", "a day", "reviewer"}
+        ]
+        half = CaseFilter(since_ns=START_NS + cases // 2 * CASE_EVERY_NS)
+        rows.append(_stats_row(index, baseline, repeats, "counts: half of the time", half))
+        baseline.close()
+        size_mb = sum(path.stat().st_size for path in folder.glob("index.db*")) / 1e6
+    finally:
+        index.close()
+    return {"cases": cases, **filled, "size_mb": round(size_mb, 1), "rows": [asdict(row) for row in rows]}
+
+
+def _page_row(
+    index: SqlCaseIndex,
+    baseline: Baseline,
+    cases: int,
+    repeats: int,
+    name: str,
+    where: CaseFilter,
+    order: QueueOrder,
+) -> Row:
+    middle = make_case(cases // 2, cases, random.Random(9))
+    place_ns = middle.inspection.captured_at_ns
+    place = queue_rank(0.5, place_ns) if order is QueueOrder.BY_GAIN else place_ns
+    token = case_token(order, place, middle.case_id)
+
+    def page(token: str = "") -> None:
+        index.list_cases(where, order, limit=PAGE, token=token, not_held_from="eve", now_ns=START_NS)
+
+    times_ms = _times(page, repeats)
+    deep_ms = _percentile(_times(lambda: page(token), repeats), 50)
+    # What standing answers say is not in the plain table.
+    if where.reviewer or name == "class that people gave":
+        return Row(name, _percentile(times_ms, 50), _percentile(times_ms, 95), deep_ms, None, None, None)
+    few = max(3, repeats // 20)
+    stats = index.stats(where)
+    fitting = {None: stats.open + stats.reviewed + stats.disputed, CaseState.OPEN: stats.open}
+    deep = fitting.get(where.state, stats.reviewed) // 2
+    plain_ms = _percentile(_times(lambda: baseline.page(where, order, 0), few), 50)
+    plain_deep_ms = _percentile(_times(lambda: baseline.page(where, order, deep), few), 50)
+    p50_ms = _percentile(times_ms, 50)
+    ratio = round(plain_ms / p50_ms, 1)
+    return Row(name, p50_ms, _percentile(times_ms, 95), deep_ms, plain_ms, plain_deep_ms, ratio)
+
+
+def _stats_row(index: SqlCaseIndex, baseline: Baseline, repeats: int, name: str, where: CaseFilter) -> Row:
+    times_ms = _times(lambda: index.stats(where), repeats)
+    p50_ms = _percentile(times_ms, 50)
+    if where.reviewer or where.defect_class:
+        return Row(name, p50_ms, _percentile(times_ms, 95), None, None, None, None)
+    plain_ms = _percentile(_times(lambda: baseline.stats(where), max(3, repeats // 20)), 50)
+    return Row(name, p50_ms, _percentile(times_ms, 95), None, plain_ms, None, round(plain_ms / p50_ms, 1))
+
+
+def _times(call: Callable[[], object], repeats: int) -> list[float]:
+    found = []
+    for _ in range(repeats):
+        began_s = time.perf_counter()
+        call()
+        found.append((time.perf_counter() - began_s) * 1_000)
+    return found
+
+
+def _percentile(times_ms: list[float], percent: float) -> float:
+    return round(float(np.percentile(times_ms, percent)), 2) if times_ms else 0.0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--reviews", type=int, help="a fiftieth of the cases, where it is not given")
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("build/bench/case_index.json"))
+    options = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="sightline-bench-"))
+    try:
+        reviews = options.cases // 50 if options.reviews is None else options.reviews
+        result = run(folder, options.cases, reviews, options.repeats)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    table = Table(title=f"case index, SQLite, {result['cases']} cases, {result['reviews']} reviews (ms)")
+    for heading in ("question", "p50", "p95", "deep p50", "baseline p50", "baseline deep p50", "baseline / index"):
+        table.add_column(heading, justify="left" if heading == "question" else "right")
+    for row in result["rows"]:
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+    console = Console()
+    console.print(table)
+    console.print({key: value for key, value in result.items() if key != "rows"})
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

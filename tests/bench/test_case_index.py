@@ -1,0 +1,19 @@
+"""The benchmark of the case index, run small: that it works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.bench import case_index
+
+
+def test_the_case_index_answers_every_question_of_the_benchmark(tmp_path: Path) -> None:
+    out = tmp_path / "case_index.json"
+    case_index.main(["--cases", "3000", "--repeats", "3", "--out", str(out)])
+    result = json.loads(out.read_text())
+    assert result["cases"] == 3_000
+    assert result["reviews"] > 20
+    questions = {row["question"] for row in result["rows"]}
+    assert {"open of a line", "nothing fits", "reviewer", "counts: all"} <= questions
+    assert all(row["p50_ms"] > 0 for row in result["rows"])
