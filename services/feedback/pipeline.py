@@ -275,7 +275,7 @@ class FeedbackPipeline:
         record = job.record
         try:
             explained = decode_explained_case(record.value)
-            return _Kept(job, self._put(explained))
+            return _Kept(job, self.put(explained))
         except InvalidInputError as error:
             LOG.warning(
                 "a record is no case with a picture and goes to the dead letters: %s",
@@ -285,7 +285,13 @@ class FeedbackPipeline:
             metrics.FEEDBACK_DEAD_LETTERS.labels(error.reason).inc()
             return _Kept(job, refusal=error)
 
-    def _put(self, explained: ExplainedCase) -> QueuedCase:
+    def put(self, explained: ExplainedCase) -> QueuedCase:
+        """Put a case and its picture on record; the same again changes nothing.
+
+        Raises:
+            InvalidInputError: When it has no picture, or another one than it says.
+            UnavailableError: When the object store does not answer.
+        """
         image = self._image(explained.case)
         width_px, height_px = shown_size_px(explained.case, image)
         image_ref = self._record.add_image(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Final
@@ -89,9 +90,17 @@ class ReviewPublisher:
                     if not error.retriable:
                         raise
                     self._wait_out(error)
+            self._finish()
         except Exception as error:
             LOG.exception("the publisher ended")
             self._failure = error
+
+    def _finish(self) -> None:
+        if self._away:
+            return
+        # Whatever does not work now is left to the next process.
+        with contextlib.suppress(SightlineError):
+            self.publish()
 
     def publish(self) -> bool:
         """Send what waits, the oldest first, at most a batch; tells whether there may be more.
