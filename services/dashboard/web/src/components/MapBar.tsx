@@ -12,14 +12,16 @@ interface Props {
   maps: MapChoice;
   /** Further ways to a map, after those that are there. */
   children?: ReactNode;
+  /** In one row whatever its width, so that the picture above it keeps its size from part to part. */
+  oneRow?: boolean;
 }
 
 /** What lies over the picture, and how strongly. */
-export function MapBar({ maps, children }: Props) {
+export function MapBar({ maps, children, oneRow = false }: Props) {
   const { t } = useI18n();
   const { shown } = maps;
   return (
-    <div className={styles["bar"]} role="group" aria-label={t("map.label")}>
+    <div className={styles["bar"]} data-one-row={oneRow} role="group" aria-label={t("map.label")}>
       {maps.all.length > 0 && (
         <div className={styles["methods"]}>
           <button type="button" aria-pressed={shown === null} onClick={() => maps.choose(NO_MAP)}>

@@ -39,7 +39,7 @@ export const de: Catalogue = {
   "review.case.map_off": "Die Karte ist ausgeschaltet. Die Leertaste holt sie zurück.",
   "review.audit": "Zufällig unter den guten Teilen gezogen.",
   "review.to_part": "Seite des Teils",
-  "review.ask_first": "Nach der Fehlerstelle fragen",
+  "review.ask_first": "Fehlerstelle erfragen",
 
   "review.answers": "Antworten",
   "review.say.fail.right": "Stimmt: Ausschuss",

@@ -36,6 +36,9 @@ export interface OutboxState {
 export type Send = (parcel: Parcel) => Promise<Taken>;
 export type TakenListener = (parcel: Parcel, taken: Taken) => void;
 
+/** `away`: no answer can be sent now; `failed`: this one cannot. */
+type Outcome = "done" | "away" | "failed";
+
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 30_000;
 
@@ -134,39 +137,40 @@ export class Outbox {
 
   private sendSoon(): void {
     if (this.working) this.again = true;
-    else if (this.timer === null) void this.work();
+    // A server that is away is asked by the clock; one that fails at a single answer may well take the next.
+    else if (this.timer === null || !this.state.away) void this.work();
   }
 
   private async work(): Promise<void> {
     this.working = true;
+    let outcome: Outcome;
     do {
       this.again = false;
-      const away = await this.round();
-      if (away) this.later();
-      else this.failures = 0;
-      if (away !== this.state.away) this.publish(away);
-    } while (this.again && this.timer === null);
+      outcome = await this.round();
+      if (outcome === "done") this.failures = 0;
+      else this.later();
+      if ((outcome === "away") !== this.state.away) this.publish(outcome === "away");
+    } while (this.again && outcome !== "away");
     this.working = false;
   }
 
-  /** Offer every parcel once; true where some must be offered again later. */
-  private async round(): Promise<boolean> {
+  /** Offer every parcel once; anything but `done` where some must be offered again later. */
+  private async round(): Promise<Outcome> {
     const held = new Set<string>();
-    let later = false;
+    let result: Outcome = "done";
     for (const { id, caseId } of this.parcels) {
       const parcel = this.parcels.find((one) => one.id === id);
-      if (!parcel || parcel.refused !== null || held.has(caseId) || this.sending.has(id)) continue;
-      const outcome = await this.offer(parcel);
-      if (outcome === "done") continue;
-      later = true;
-      if (outcome === "away") return true;
-      // Only this one fails: what follows it in its case waits, other cases do not.
-      held.add(caseId);
+      if (!parcel || parcel.refused !== null || held.has(caseId)) continue;
+      const outcome = this.sending.has(id) ? "done" : await this.offer(parcel);
+      if (outcome === "away") return outcome;
+      // What follows in the same case waits for it; other cases do not.
+      if (outcome === "failed" || this.parcels.some((one) => one.id === id && one.refused === null)) held.add(caseId);
+      if (outcome === "failed") result = outcome;
     }
-    return later;
+    return result;
   }
 
-  private async offer(parcel: Parcel): Promise<"done" | "away" | "failed"> {
+  private async offer(parcel: Parcel): Promise<Outcome> {
     this.sending.add(parcel.id);
     try {
       // On the shelf before it is on its way: a page that comes after a crash must know that the server may have it.
@@ -194,6 +198,7 @@ export class Outbox {
   }
 
   private later(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
     const waitMs = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.failures);
     this.failures += 1;
     this.timer = setTimeout(() => {

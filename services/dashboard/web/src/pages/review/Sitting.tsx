@@ -107,7 +107,7 @@ export function Sitting({ one, listening, onAnswers }: Props) {
           layer={canDraw || drawing.strokes.length > 0 ? <DrawLayer drawing={drawing} active={canDraw} /> : undefined} />
       </div>
       <div className={styles["bar"]}>
-        {correction.open ? <DrawTools drawing={drawing} correction={correction} disabled={!canDraw} /> : <MapBar maps={maps} />}
+        {correction.open ? <DrawTools drawing={drawing} correction={correction} disabled={!canDraw} /> : <MapBar maps={maps} oneRow />}
       </div>
       <aside className={styles["side"]}>
         {correction.open ? (
