@@ -278,8 +278,9 @@ def test_reviews_are_read_as_they_were_written_in_the_order_in_which_they_were_t
 def test_the_same_review_again_is_the_one_on_record(record: CaseRecord) -> None:
     first = reviews()[0]
     record.add_review(first)
-    again = replace(first, reviewed_at_ns=first.reviewed_at_ns + 5, supersedes="", disagrees_with=first.review_id)
-    assert record.add_review(again) == first
+    for of_the_service in ("supersedes", "disagrees_with"):
+        again = replace(first, reviewed_at_ns=first.reviewed_at_ns + 5, **{of_the_service: reviews()[2].review_id})
+        assert record.add_review(again) == first
 
 
 def test_an_id_that_was_used_for_another_review_is_refused(record: CaseRecord) -> None:
@@ -371,6 +372,24 @@ def test_all_of_the_record_is_read_and_what_is_damaged_is_told(store: MemoryObje
     assert {one.case.case_id for one in record.cases(tell)} == {build.queued_case(n).case_id for n in range(3)}
     assert {one.review_id for one in record.reviews(tell)} == {review.review_id for review in reviews()}
     assert len(damaged) == len(set(damaged)) == 6
+
+
+def test_what_was_copied_to_another_day_is_told_and_not_read_twice(
+    store: MemoryObjectStore, record: CaseRecord
+) -> None:
+    record.add_case(explained(record))
+    record.add_review(reviews()[0])
+    for stat in [*store.list("record/cases/"), *store.list("record/reviews/")]:
+        store.put(stat.key.replace("20260921", "20260922"), store.get(stat.key))
+    damaged: dict[str, str] = {}
+
+    def tell(key: str, error: SightlineError) -> None:
+        damaged[key] = str(error)
+
+    assert len(list(record.cases(tell))) == 1
+    assert len(list(record.reviews(tell))) == 1
+    assert len(damaged) == 2
+    assert all("/20260922/" in key and f"got {key}" in why for key, why in damaged.items())
 
 
 def test_a_queue_shows_the_first_map_that_there_is(record: CaseRecord) -> None:
