@@ -13,6 +13,7 @@ messages in ``events.proto``, so that people and programs of other makers can re
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import re
@@ -45,7 +46,10 @@ _CASES: Final = f"{PREFIX}cases/"
 _REVIEWS: Final = f"{PREFIX}reviews/"
 _MAX_CASE_BYTES: Final = 16_000_000
 _MAX_REVIEW_BYTES: Final = 256_000
-_SUFFIX: Final = {"jpeg": "jpg", "tiff": "tif"}
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_SUFFIX: Final = {"jpeg": "jpg", "png": "png", "bmp": "bmp", "tiff": "tif"}
+_UNREADABLE_SUFFIX: Final = "bin"
+_SUFFIXES: Final = frozenset((*_SUFFIX.values(), _UNREADABLE_SUFFIX))
 _CASE_KEY = re.compile(r"record/cases/\d{8}/([0-9a-f-]{36})\.json\Z", re.ASCII)
 _REVIEW_KEY = re.compile(r"record/reviews/\d{8}/([0-9a-f-]{36})/([0-9a-f-]{36})\.json\Z", re.ASCII)
 
@@ -75,23 +79,28 @@ class CaseRecord:
         """
         try:
             found = probe(image).format
-            suffix, content_type = _SUFFIX.get(found, found), f"image/{found}"
+            suffix, content_type = _SUFFIX[found], f"image/{found}"
         except ImageError:
             # What cannot be read is kept too: a person may have to look at it.
-            suffix, content_type = "bin", "application/octet-stream"
+            suffix, content_type = _UNREADABLE_SUFFIX, "application/octet-stream"
         return self._add("images", image, suffix, content_type)
 
     def image(self, ref: ImageRef) -> bytes:
         """Read a picture.
 
         Raises:
-            InvalidInputError: If it lies in another bucket.
+            InvalidInputError: If it does not lie in the record, or is not what was kept.
             NotFoundError: If nothing lies there.
             UnavailableError: If the store does not answer.
         """
         if ref.bucket != self._store.bucket:
             raise InvalidInputError(f"a picture must lie in the bucket {self._store.bucket}, got {ref.bucket}")
-        return self._store.get(ref.key)
+        _check_kept("images", ref)
+        image = self._store.get(ref.key, max_bytes=ref.size_bytes)
+        digest = hashlib.sha256(image).hexdigest()
+        if digest != ref.sha256:
+            raise InvalidInputError(f"{ref.key} must hold the picture of its SHA-256, got one of {digest}")
+        return image
 
     def add_mask(self, png: bytes) -> ImageRef:
         """Keep a drawing, as ``services.core.review_mask`` gives it; see :meth:`add_image`."""
@@ -119,16 +128,22 @@ class CaseRecord:
             Whether it was written: False where the same, or a later explanation, is there.
 
         Raises:
-            InvalidInputError: If its picture lies elsewhere.
+            InvalidInputError: If its picture lies elsewhere, or it could not be read again.
+            EventDecodeError: If what lies there is not that case.
             UnavailableError: If the store does not answer.
         """
         case = explained.case
         key = _case_key(case.case_id)
-        ref = case.image_ref
-        if ref is None or case.image is not None or not ref.key.startswith(f"{PREFIX}images/"):
-            got = "none" if ref is None else ref.key
+        if case.image is not None or case.image_ref is None:
+            got = "none" if case.image is None else f"{len(case.image)} bytes of its own"
             raise InvalidInputError(f"a case on record must have its picture below {PREFIX}images/, got {got}")
-        data = _to_json(explained_case_to_message(explained))
+        if case.image_ref.bucket != self._store.bucket:
+            raise InvalidInputError(
+                f"a case's picture must lie in the bucket {self._store.bucket}, got {case.image_ref.bucket}"
+            )
+        message = explained_case_to_message(explained)
+        _explained_case(message, case.case_id)
+        data = _to_json(message, _MAX_CASE_BYTES)
         try:
             self._store.put_new(key, data, content_type="application/json")
         except ConflictError:
@@ -163,11 +178,9 @@ class CaseRecord:
     def _read_case(self, key: str, case_id: str) -> ExplainedCase:
         if key != _case_key(case_id):
             raise EventDecodeError(f"a case must lie at {_case_key(case_id)}, got {key}")
-        message = _from_json(events_pb2.ExplainedCase, self._store.get(key, max_bytes=_MAX_CASE_BYTES), key)
-        explained = explained_case_from_message(message)
-        if explained.case.case_id != case_id:
-            raise EventDecodeError(f"{key} must hold the case {case_id}, got {explained.case.case_id}")
-        return explained
+        with _at(key):
+            data = self._store.get(key, max_bytes=_MAX_CASE_BYTES)
+            return _explained_case(_from_json(events_pb2.ExplainedCase, data), case_id)
 
     # ---- reviews
 
@@ -178,13 +191,16 @@ class CaseRecord:
             As it is on record: of a repeat, what was kept the first time.
 
         Raises:
-            InvalidInputError: If an id is none.
+            InvalidInputError: If an id is none, or it could not be read again.
+            EventDecodeError: If what lies there is not that review.
             ConflictError: If the id was used for another review.
             UnavailableError: If the store does not answer.
         """
         key = _review_key(review.case_id, review.review_id)
+        message = review_to_message(review)
+        _review(message, review.case_id, review.review_id)
         try:
-            self._store.put_new(key, _to_json(review_to_message(review)), content_type="application/json")
+            self._store.put_new(key, _to_json(message, _MAX_REVIEW_BYTES), content_type="application/json")
         except ConflictError:
             known = self.review(review.case_id, review.review_id)
             # When it was taken and how it relates to others is the service's, and was settled the first time.
@@ -207,8 +223,7 @@ class CaseRecord:
 
     def reviews_of(self, case_id: str) -> list[Review]:
         """Read everything that was said of a case, in the order in which it was taken; raises as :meth:`case` does."""
-        prefix = _review_key(case_id, "")
-        found = (_REVIEW_KEY.match(stat.key) for stat in self._store.list(prefix))
+        found = (_REVIEW_KEY.match(stat.key) for stat in self._store.list(_review_folder(case_id)))
         reviews = [self.review(one.group(1), one.group(2)) for one in found if one is not None]
         return sorted(reviews, key=lambda review: (review.reviewed_at_ns, review.review_id))
 
@@ -227,11 +242,9 @@ class CaseRecord:
     def _read_review(self, key: str, case_id: str, review_id: str) -> Review:
         if key != _review_key(case_id, review_id):
             raise EventDecodeError(f"a review must lie at {_review_key(case_id, review_id)}, got {key}")
-        message = _from_json(events_pb2.Review, self._store.get(key, max_bytes=_MAX_REVIEW_BYTES), key)
-        review = review_from_message(message)
-        if (review.case_id, review.review_id) != (case_id, review_id):
-            raise EventDecodeError(f"{key} must hold that review, got {review.review_id} of {review.case_id}")
-        return review
+        with _at(key):
+            data = self._store.get(key, max_bytes=_MAX_REVIEW_BYTES)
+            return _review(_from_json(events_pb2.Review, data), case_id, review_id)
 
 
 def queued_case(explained: ExplainedCase, width_px: int, height_px: int) -> QueuedCase:
@@ -264,8 +277,12 @@ def queued_case(explained: ExplainedCase, width_px: int, height_px: int) -> Queu
 
 
 def _day(case_id: str) -> str:
-    at = datetime.datetime.fromtimestamp(captured_at_ms(validate_case_id(case_id)) / 1e3, tz=datetime.UTC)
-    return f"{at:%Y%m%d}"
+    captured = datetime.timedelta(milliseconds=captured_at_ms(validate_case_id(case_id)))
+    try:
+        return f"{_EPOCH + captured:%Y%m%d}"
+    except OverflowError:
+        # An id has room for some 900 years more than a date has.
+        raise InvalidInputError(f"case_id must be of a day before the year 10000, got {case_id}") from None
 
 
 def _case_key(case_id: str) -> str:
@@ -273,17 +290,67 @@ def _case_key(case_id: str) -> str:
 
 
 def _review_key(case_id: str, review_id: str) -> str:
-    """Where a review lies; with an empty id the folder of its case."""
-    folder = f"{_REVIEWS}{_day(case_id)}/{case_id}/"
-    return f"{folder}{validate_review_id(review_id)}.json" if review_id else folder
+    return f"{_review_folder(case_id)}{validate_review_id(review_id)}.json"
 
 
-def _to_json(message: Message) -> bytes:
-    return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=1).encode()
+def _review_folder(case_id: str) -> str:
+    return f"{_REVIEWS}{_day(case_id)}/{case_id}/"
 
 
-def _from_json(kind: type[M], data: bytes, key: str) -> M:
+# ---- what may lie in the record, checked before it is written and after it was read
+
+
+def _explained_case(message: events_pb2.ExplainedCase, case_id: str) -> ExplainedCase:
+    explained = explained_case_from_message(message)
+    if explained.case.case_id != case_id:
+        raise InvalidInputError(f"must hold the case {case_id}, got {explained.case.case_id}")
+    if explained.case.image_ref is None:
+        raise InvalidInputError(f"a case on record must have its picture below {PREFIX}images/, got one of its own")
+    _check_kept("images", explained.case.image_ref)
+    return explained
+
+
+def _review(message: events_pb2.Review, case_id: str, review_id: str) -> Review:
+    review = review_from_message(message)
+    if (review.case_id, review.review_id) != (case_id, review_id):
+        raise InvalidInputError(
+            f"must hold the review {review_id} of {case_id}, got {review.review_id} of {review.case_id}"
+        )
+    if review.mask_ref is not None:
+        _check_kept("masks", review.mask_ref)
+    return review
+
+
+def _check_kept(kind: str, ref: ImageRef) -> None:
+    """Refuse a reference to anything but what :class:`CaseRecord` keeps by its content."""
+    # The bucket is not looked at: a record that was copied to another one can still be read.
+    folder = f"{PREFIX}{kind}/{ref.sha256[:2]}/{ref.sha256}"
+    stem, dot, suffix = ref.key.rpartition(".")
+    if stem != folder or not dot or suffix not in _SUFFIXES:
+        raise InvalidInputError(f"what is kept must lie at {folder} with a suffix, got {ref.key[:200]!a}")
+
+
+@contextlib.contextmanager
+def _at(key: str) -> Iterator[None]:
+    """Say of everything that is wrong with an object where it lies."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise EventDecodeError(f"{key}: {error}") from error
+
+
+def _to_json(message: Message, max_bytes: int) -> bytes:
+    data = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=1).encode()
+    if len(data) > max_bytes:
+        raise InvalidInputError(
+            f"a {message.DESCRIPTOR.name} on record must have at most {max_bytes} bytes as JSON, got {len(data)}"
+        )
+    return data
+
+
+def _from_json(kind: type[M], data: bytes) -> M:
     try:
         return json_format.Parse(data, kind())
     except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise EventDecodeError(f"{key} must hold a {kind.DESCRIPTOR.name} as JSON, got {str(error)[:200]}") from error
+        why = " ".join(str(error).split())[:200]
+        raise InvalidInputError(f"an object must hold the message {kind.DESCRIPTOR.name} as JSON: {why}") from error

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from services.core.errors import InvalidInputError
-from services.core.image_header import probe
+from services.core.image_header import ImageHeader, probe
 from services.core.imaging import ImageLimits, decode
 
 #: Largest drawing that is read.
@@ -37,9 +37,7 @@ def upright_size_px(image: bytes) -> tuple[int, int]:
     Raises:
         ImageError: If it is no picture that is read here.
     """
-    header = probe(image)
-    size = (header.width_px, header.height_px)
-    return size if header.orientation < 5 else (size[1], size[0])
+    return _upright(probe(image))
 
 
 def decode_mask(data: bytes, width_px: int, height_px: int) -> ReviewMask:
@@ -61,10 +59,11 @@ def decode_mask(data: bytes, width_px: int, height_px: int) -> ReviewMask:
     header = probe(data)
     if header.format != "png":
         raise InvalidInputError(f"a mask must be a PNG, got {header.format}")
-    if (header.width_px, header.height_px) != (width_px, height_px):
+    # Upright, as it is decoded: a drawing that its EXIF turns would else become a mask of another size.
+    size = _upright(header)
+    if size != (width_px, height_px):
         raise InvalidInputError(
-            f"a mask must have its picture's size of {width_px} x {height_px} px, "
-            f"got {header.width_px} x {header.height_px}"
+            f"a mask must have its picture's size of {width_px} x {height_px} px, got {size[0]} x {size[1]}"
         )
     limits = ImageLimits(
         max_bytes=MAX_MASK_BYTES,
@@ -80,3 +79,8 @@ def decode_mask(data: bytes, width_px: int, height_px: int) -> ReviewMask:
     if not done:
         raise InvalidInputError(f"a mask must be a picture that can be encoded, got {width_px} x {height_px} px")
     return ReviewMask(encoded.tobytes(), pixels)
+
+
+def _upright(header: ImageHeader) -> tuple[int, int]:
+    size = (header.width_px, header.height_px)
+    return size if header.orientation < 5 else (size[1], size[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -18,10 +19,21 @@ def png(values: np.ndarray) -> bytes:
     return cv2.imencode(".png", values)[1].tobytes()
 
 
+def exif(orientation: int) -> bytes:
+    return b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
+
+
 def jpeg_with_orientation(orientation: int) -> bytes:
     plain = cv2.imencode(".jpg", np.zeros((H, W, 3), np.uint8))[1].tobytes()
-    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
-    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    block = b"Exif\0\0" + exif(orientation)
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
+
+
+def png_with_orientation(values: np.ndarray, orientation: int) -> bytes:
+    plain, block = png(values), b"eXIf" + exif(orientation)
+    after_header = 33
+    chunk = struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
+    return plain[:after_header] + chunk + plain[after_header:]
 
 
 def drawn(value: int = 255) -> np.ndarray:
@@ -72,6 +84,26 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
     assert len(bomb) < MAX_MASK_BYTES
     with pytest.raises(InvalidInputError, match="got 20000 x 20000"):
         decode_mask(bomb, W, H)
+
+
+def test_a_drawing_that_is_turned_by_its_exif_counts_as_people_see_it() -> None:
+    with pytest.raises(InvalidInputError, match="size of 40 x 30 px, got 30 x 40"):
+        decode_mask(png_with_orientation(drawn(), 6), W, H)
+    lying = np.ascontiguousarray(np.rot90(drawn()))
+    assert decode_mask(png_with_orientation(lying, 6), W, H) == decode_mask(png(drawn()), W, H)
+    upside_down = np.ascontiguousarray(np.rot90(drawn(), 2))
+    assert decode_mask(png_with_orientation(upside_down, 3), W, H) == decode_mask(png(drawn()), W, H)
+
+
+def test_deep_and_two_coloured_drawings_are_read_too() -> None:
+    deep = drawn().astype(np.uint16) * 257
+    two_coloured = cv2.imencode(".png", drawn(), [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
+    assert decode_mask(png(deep), W, H) == decode_mask(two_coloured, W, H) == decode_mask(png(drawn()), W, H)
+
+
+def test_a_picture_that_cannot_be_decoded_has_no_mask() -> None:
+    with pytest.raises(InvalidInputError, match="size of 0 x 0 px, got 40 x 30"):
+        decode_mask(png(drawn()), 0, 0)
 
 
 def test_a_very_long_picture_has_masks_too() -> None:
