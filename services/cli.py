@@ -671,7 +671,8 @@ def reviews_list(
 @index_app.command("rebuild")
 def index_rebuild() -> None:
     """Make the index anew from the record in the object store; claims stay. The service may run meanwhile."""
-    from services.adapters.caseindex import IndexDamagedError, SqlCaseIndex, remove_file
+    from services.adapters.caseindex import SqlCaseIndex, remove_file
+    from services.adapters.caseindex_database import IndexDamagedError
     from services.adapters.caserecord import CaseRecord
     from services.feedback.rebuild import rebuild_index
 
