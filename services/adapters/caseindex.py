@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Row,
     Select,
@@ -21,6 +22,9 @@ from sqlalchemy import (
     select,
     true,
     update,
+)
+from sqlalchemy import (
+    case as sql_case,
 )
 
 from services.adapters.caseindex_database import Database, remove_file
@@ -287,6 +291,7 @@ class _Buckets:
         self._connection = connection
         self._ids: dict[tuple[object, ...], int] = {}
         self._moves: Counter[int] = Counter()
+        self._spans: dict[int, tuple[int, int]] = {}
 
     def put(self, case: QueuedCase, state: CaseState, outcome: Outcome, *, before: int | None) -> int:
         """Find the bucket where a case belongs, make it if there is none, and count the case's move.
@@ -304,30 +309,43 @@ class _Buckets:
         )
         bucket_id = self._ids.get(key)
         if bucket_id is None:
-            bucket_id = self._ids[key] = self._find(key)
+            bucket_id = self._ids[key] = self._find(key, seen.captured_at_ns)
+        first_ns, last_ns = self._spans.get(bucket_id, (seen.captured_at_ns, seen.captured_at_ns))
+        self._spans[bucket_id] = (min(first_ns, seen.captured_at_ns), max(last_ns, seen.captured_at_ns))
         if bucket_id != before:
             self._moves[bucket_id] += 1
             if before is not None:
                 self._moves[before] -= 1
         return bucket_id
 
-    def _find(self, key: tuple[object, ...]) -> int:
+    def _find(self, key: tuple[object, ...], captured_at_ns: int) -> int:
         same = (column == value for column, value in zip(BUCKET_KEY, key, strict=True))
         found = self._connection.scalar(select(BUCKETS.c.bucket_id).where(*same))
         if found is None:
             values = {column.name: value for column, value in zip(BUCKET_KEY, key, strict=True)}
             made = insert(BUCKETS).returning(BUCKETS.c.bucket_id)
-            found = self._connection.scalar(made, {**values, "cases": 0})
+            span = {"first_ns": captured_at_ns, "last_ns": captured_at_ns}
+            found = self._connection.scalar(made, {**values, **span, "cases": 0})
         return int(found)
 
     def write(self) -> None:
         """Write what was counted."""
-        moves = [{"of": bucket_id, "by": by} for bucket_id, by in self._moves.items() if by]
-        if moves:
-            counted = {"cases": BUCKETS.c.cases + bindparam("by")}
-            self._connection.execute(
-                update(BUCKETS).where(BUCKETS.c.bucket_id == bindparam("of")).values(counted), moves
-            )
+        into = [
+            {"of": bucket_id, "by": self._moves[bucket_id], "first": first_ns, "last": last_ns}
+            for bucket_id, (first_ns, last_ns) in self._spans.items()
+        ]
+        out_of = [{"of": bucket_id, "by": by} for bucket_id, by in self._moves.items() if bucket_id not in self._spans]
+        counted = {"cases": BUCKETS.c.cases + bindparam("by")}
+        first, last = bindparam("first", type_=BigInteger), bindparam("last", type_=BigInteger)
+        spanned = {
+            "first_ns": sql_case((BUCKETS.c.first_ns > first, first), else_=BUCKETS.c.first_ns),
+            "last_ns": sql_case((BUCKETS.c.last_ns < last, last), else_=BUCKETS.c.last_ns),
+        }
+        one = update(BUCKETS).where(BUCKETS.c.bucket_id == bindparam("of"))
+        if into:
+            self._connection.execute(one.values(counted | spanned), into)
+        if out_of:
+            self._connection.execute(one.values(counted), out_of)
 
 
 def _put_cases(connection: Connection, cases: Sequence[QueuedCase], buckets: _Buckets) -> None:
@@ -339,6 +357,7 @@ def _put_cases(connection: Connection, cases: Sequence[QueuedCase], buckets: _Bu
     added: list[dict[str, object]] = []
     changed: list[dict[str, object]] = []
     reviewed: list[QueuedCase] = []
+    bucket_ids: dict[str, int] = {}
     for case in cases:
         before = known.get(case.case_id)
         if before is not None and before.explained_at_ns > case.explained_at_ns:
@@ -346,6 +365,7 @@ def _put_cases(connection: Connection, cases: Sequence[QueuedCase], buckets: _Bu
         reviews = said.get(case.case_id, [])
         state, settled, outcome = find_outcome(reviews, case.inspection.verdict)
         bucket_id = buckets.put(case, state, outcome, before=before.bucket_id if before else None)
+        bucket_ids[case.case_id] = bucket_id
         row = {**_case_row(case), "bucket_id": bucket_id, "settled_verdict": settled.value if settled else None}
         if before is None:
             added.append(row)
@@ -360,7 +380,7 @@ def _put_cases(connection: Connection, cases: Sequence[QueuedCase], buckets: _Bu
         rows = [{name: value for name, value in row.items() if name != "case_id"} for row in changed]
         connection.execute(update(CASES).where(CASES.c.case_id == bindparam("known_id")).values(columns), rows)
     for case in reviewed:
-        _name(connection, case, said[case.case_id])
+        _name(connection, case, said[case.case_id], bucket_ids[case.case_id])
 
 
 def _settle(connection: Connection, case_id: str, said: Sequence[Review]) -> None:
@@ -377,10 +397,10 @@ def _settle(connection: Connection, case_id: str, said: Sequence[Review]) -> Non
         update(CASES).where(CASES.c.case_id == case_id),
         {"bucket_id": bucket_id, "settled_verdict": settled.value if settled else None},
     )
-    _name(connection, case, said)
+    _name(connection, case, said, bucket_id)
 
 
-def _name(connection: Connection, case: QueuedCase, said: Sequence[Review]) -> None:
+def _name(connection: Connection, case: QueuedCase, said: Sequence[Review], bucket_id: int) -> None:
     """Bring up to date by what answers a case is found, and to which line they belong."""
     seen = case.inspection
     standing = standing_reviews(said)
@@ -388,7 +408,12 @@ def _name(connection: Connection, case: QueuedCase, said: Sequence[Review]) -> N
     names |= {(CLASS, review.defect_class) for review in standing} - {(CLASS, ""), (CLASS, seen.defect_class)}
     connection.execute(delete(NAMES).where(NAMES.c.case_id == case.case_id))
     if names:
-        place = {"case_id": case.case_id, "rank": _rank(case), "captured_at_ns": seen.captured_at_ns}
+        place = {
+            "case_id": case.case_id,
+            "rank": _rank(case),
+            "captured_at_ns": seen.captured_at_ns,
+            "bucket_id": bucket_id,
+        }
         connection.execute(insert(NAMES), [{"what": what, "name": name, **place} for what, name in sorted(names)])
     other = (REVIEWS.c.case_id == case.case_id, REVIEWS.c.line_id != seen.line_id)
     connection.execute(update(REVIEWS).where(*other), {"line_id": seen.line_id})

@@ -78,27 +78,44 @@ class CaseQueue:
     def _by_bucket(self, connection: Connection) -> list[Select[Any]]:
         """Choose how to read: by what the buckets hold, never by what the database's planner guesses."""
         ids = select(BUCKETS.c.bucket_id).where(BUCKETS.c.cases > 0, *_of_bucket(self._where))
-        fitting = ids.add_columns(BUCKETS.c.cases).subquery()
-        buckets, cases = connection.execute(
-            select(func.count(), func.coalesce(func.sum(fitting.c.cases), 0)).select_from(fitting)
-        ).one()
+        fitting = ids.add_columns(BUCKETS.c.cases, BUCKETS.c.first_ns, BUCKETS.c.last_ns).subquery()
+        of_all = (func.count(), func.sum(fitting.c.cases), func.min(fitting.c.first_ns), func.max(fitting.c.last_ns))
+        buckets, cases, first_ns, last_ns = connection.execute(select(*of_all).select_from(fitting)).one()
+        if not buckets:
+            return []
+        # A version, or a line that is new, has its cases in a span of time: the others are not even looked at.
+        span = (first_ns, last_ns + 1)
         if buckets <= _MERGED_BUCKETS:
-            return [self._part(CASES, CASES.c.bucket_id == one) for one in connection.scalars(ids)]
+            return [self._part(CASES, CASES.c.bucket_id == one, span=span) for one in connection.scalars(ids)]
         if cases <= _SORTED_CASES:
-            return [self._part(CASES, CASES.c.bucket_id.in_(ids), sort=True)]
+            return [self._part(CASES, CASES.c.bucket_id.in_(ids), span=span, sort=True)]
         # The cases are many, so that all of them, read in order, soon give a page. "+ 0" keeps the planner from going
         # bucket by bucket and sorting them.
-        return [self._part(CASES, (CASES.c.bucket_id + 0).in_(ids))]
+        return [self._part(CASES, (CASES.c.bucket_id + 0).in_(ids), span=span)]
 
     def _by_name(self, what: int, name: str) -> Select[Any]:
-        fits = exists().where(_case_of_name(self._where, what)).correlate(NAMES)
-        return self._part(NAMES, and_(NAMES.c.what == what, NAMES.c.name == name, fits))
+        return self._part(NAMES, _named(self._where, what, name))
 
-    def _part(self, table: Table, condition: ColumnElement[bool], *, sort: bool = False) -> Select[Any]:
+    def _part(
+        self,
+        table: Table,
+        condition: ColumnElement[bool],
+        *,
+        span: tuple[int, int] = (0, 0),
+        sort: bool = False,
+    ) -> Select[Any]:
+        """One part of the answer.
+
+        Args:
+            table: That has the place, the time and the ``case_id``.
+            condition: Which rows, but for time, place and claims.
+            span: Time of the first row that fits, and a time after the last; 0 where it is not known.
+            sort: Find them by the condition and sort them, instead of reading all in order until there are enough.
+        """
         place, case_id = table.c[self.column], table.c.case_id
         # "+ 0" keeps the planner from reading all cases in order: these are few.
         sorted_by = place + 0 if sort else place
-        conditions = [condition, *_captured(table, self._where), *self._span(place)]
+        conditions = [condition, *_captured(table, self._where), *self._bounds(place, span)]
         if self._after is not None:
             here, there = tuple_(sorted_by, case_id), tuple_(literal(self._after[0]), literal(self._after[1]))
             conditions.append(here > there if self._rising else here < there)
@@ -108,9 +125,10 @@ class CaseQueue:
         ordering = (sorted_by.asc(), case_id.asc()) if self._rising else (sorted_by.desc(), case_id.desc())
         return select(place, case_id).where(*conditions).order_by(*ordering).limit(self._most)
 
-    def _span(self, place: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+    def _bounds(self, place: ColumnElement[Any], known: tuple[int, int]) -> list[ColumnElement[bool]]:
         """Bounds of the place, one at each end, so that an index goes to where the page begins."""
-        since_ns, until_ns = self._where.since_ns, self._where.until_ns
+        since_ns = max(self._where.since_ns, known[0])
+        until_ns = min((end for end in (self._where.until_ns, known[1]) if end), default=0)
         low: float | None = since_ns or None
         high: float | None = until_ns or None
         if self.column == "rank":
@@ -154,23 +172,20 @@ def _of_bucket(where: CaseFilter, *, read_state: bool = True, read_class: bool =
     return [BUCKETS.c[name] == value for name, value in wanted.items() if value]
 
 
-def _in_bucket(where: CaseFilter, **of_bucket: bool) -> ColumnElement[bool]:
-    # "+ 0": the case is found by its id, and its bucket compared.
-    return (CASES.c.bucket_id + 0).in_(select(BUCKETS.c.bucket_id).where(*_of_bucket(where, **of_bucket)))
-
-
-def _named_class(defect_class: str, case_id: ColumnElement[str]) -> ColumnElement[bool]:
-    other = NAMES.alias("named_class")
-    return exists().where(other.c.what == CLASS, other.c.name == defect_class, other.c.case_id == case_id)
-
-
-def _case_of_name(where: CaseFilter, what: int, *, read_state: bool = True) -> ColumnElement[bool]:
-    """The conditions on the case of a row of ``NAMES``, but for its times."""
+def _named(where: CaseFilter, what: int, name: str, *, read_state: bool = True) -> ColumnElement[bool]:
+    """The conditions on a row of ``NAMES``, but for its times."""
     fits = _in_bucket(where, read_state=read_state, read_class=False)
     if where.defect_class and what == REVIEWER:
-        by_model = _in_bucket(where, read_state=read_state)
-        fits = or_(by_model, and_(fits, _named_class(where.defect_class, CASES.c.case_id)))
-    return and_(CASES.c.case_id == NAMES.c.case_id, fits)
+        other = NAMES.alias("named_class")
+        by_person = exists().where(
+            other.c.what == CLASS, other.c.name == where.defect_class, other.c.case_id == NAMES.c.case_id
+        )
+        fits = or_(_in_bucket(where, read_state=read_state), and_(fits, by_person))
+    return and_(NAMES.c.what == what, NAMES.c.name == name, fits)
+
+
+def _in_bucket(where: CaseFilter, **of_bucket: bool) -> ColumnElement[bool]:
+    return NAMES.c.bucket_id.in_(select(BUCKETS.c.bucket_id).where(*_of_bucket(where, **of_bucket)))
 
 
 # ---- counts
@@ -180,7 +195,9 @@ def count_statements(where: CaseFilter) -> list[Select[Any]]:
     """Give statements that each answer with state, outcome and number of cases; the sum of all is the count."""
     if where.reviewer:
         return [_count_by_name(where, REVIEWER, where.reviewer)]
-    found = [_count_in_time(where) if where.since_ns or where.until_ns else _count_buckets(where)]
+    found = [_count_buckets(where)]
+    if where.since_ns or where.until_ns:
+        found.append(_count_in_time(where))
     if where.defect_class:
         # Those that only people call so: the two never overlap.
         found.append(_count_by_name(where, CLASS, where.defect_class))
@@ -188,12 +205,24 @@ def count_statements(where: CaseFilter) -> list[Select[Any]]:
 
 
 def _count_buckets(where: CaseFilter) -> Select[Any]:
+    """Count the cases of whole buckets: those within the filter's time, all where it has none."""
     grouped = (BUCKETS.c.state, BUCKETS.c.outcome)
-    return select(*grouped, func.sum(BUCKETS.c.cases)).where(*_of_bucket(where, read_state=False)).group_by(*grouped)
+    whole = (*_of_bucket(where, read_state=False), _whole(where))
+    return select(*grouped, func.sum(BUCKETS.c.cases)).where(*whole).group_by(*grouped)
+
+
+def _whole(where: CaseFilter) -> ColumnElement[bool]:
+    begins = [BUCKETS.c.first_ns >= where.since_ns] if where.since_ns else []
+    ends = [BUCKETS.c.last_ns < where.until_ns] if where.until_ns else []
+    return and_(true(), *begins, *ends)
 
 
 def _count_in_time(where: CaseFilter) -> Select[Any]:
-    wanted = select(BUCKETS.c.bucket_id).where(BUCKETS.c.cases > 0, *_of_bucket(where, read_state=False))
+    """Count the cases of buckets that lie in the filter's time in part, one by one."""
+    partly = [~_whole(where), BUCKETS.c.last_ns >= where.since_ns]
+    if where.until_ns:
+        partly.append(BUCKETS.c.first_ns < where.until_ns)
+    wanted = select(BUCKETS.c.bucket_id).where(*_of_bucket(where, read_state=False), *partly)
     counted = (
         select(CASES.c.bucket_id, func.count().label("cases"))
         .where(CASES.c.bucket_id.in_(wanted), *_captured(CASES, where))
@@ -210,9 +239,8 @@ def _count_by_name(where: CaseFilter, what: int, name: str) -> Select[Any]:
     return (
         select(*grouped, func.count())
         .select_from(NAMES)
-        .join(CASES, _case_of_name(where, what, read_state=False))
-        .join(BUCKETS, BUCKETS.c.bucket_id == CASES.c.bucket_id)
-        .where(NAMES.c.what == what, NAMES.c.name == name, *_captured(NAMES, where))
+        .join(BUCKETS, BUCKETS.c.bucket_id == NAMES.c.bucket_id)
+        .where(_named(where, what, name, read_state=False), *_captured(NAMES, where))
         .group_by(*grouped)
     )
 

@@ -2,8 +2,8 @@
 
 Each case lies in one *bucket*: all cases that agree in everything by which a queue is filtered, state included. There
 are few buckets (lines, cameras, products, classes, versions), however many cases there are, and each knows how many
-cases it holds. So counting is a sum over buckets, and a filtered page is read from the buckets that match, in order:
-no filter needs an index of its own.
+cases it holds, and of which time. So counting is a sum over buckets, and a filtered page is read from the buckets that
+match, in order: no filter needs an index of its own.
 """
 
 from __future__ import annotations
@@ -50,9 +50,14 @@ BUCKETS: Final = Table(
     # What people found: see ``caseindex.Outcome``.
     Column("outcome", String, nullable=False),
     Column("cases", BigInteger, nullable=False),
+    # No case that lies in it was captured before or after these. They widen as cases come and stay as cases go.
+    Column("first_ns", BigInteger, nullable=False),
+    Column("last_ns", BigInteger, nullable=False),
 )
 #: What tells buckets apart.
-BUCKET_KEY: Final = tuple(column for column in BUCKETS.columns if column.name not in {"bucket_id", "cases"})
+BUCKET_KEY: Final = tuple(
+    column for column in BUCKETS.columns if column.name not in {"bucket_id", "cases", "first_ns", "last_ns"}
+)
 BUCKETS.append_constraint(UniqueConstraint(*(column.name for column in BUCKET_KEY)))
 
 CASES: Final = Table(
@@ -110,8 +115,9 @@ NAMES: Final = Table(
     Column("case_id", String, primary_key=True),
     Column("rank", Double, nullable=False),
     Column("captured_at_ns", BigInteger, nullable=False),
-    Index(None, "what", "name", "rank", "case_id", "captured_at_ns"),
-    Index(None, "what", "name", "captured_at_ns", "case_id"),
+    Column("bucket_id", Integer, nullable=False),
+    Index("ix_standing_names_by_rank", "what", "name", "rank", "case_id", "captured_at_ns", "bucket_id"),
+    Index("ix_standing_names_by_time", "what", "name", "captured_at_ns", "case_id", "bucket_id"),
     Index(None, "case_id"),
 )
 

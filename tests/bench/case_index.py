@@ -195,7 +195,17 @@ def run(folder: Path, cases: int, reviews: int, repeats: int) -> dict[str, Any]:
     index = SqlCaseIndex(f"sqlite:///{file}")
     try:
         filled = fill(index, cases, reviews)
-        baseline = Baseline(file, folder / "baseline.db")
+        rows = ask(index, file, cases, repeats)
+        size_mb = sum(path.stat().st_size for path in folder.glob("index.db*")) / 1e6
+    finally:
+        index.close()
+    return {"cases": cases, **filled, "size_mb": round(size_mb, 1), "rows": [asdict(row) for row in rows]}
+
+
+def ask(index: SqlCaseIndex, file: Path, cases: int, repeats: int) -> list[Row]:
+    """Put every question to a filled index and to the baseline."""
+    baseline = Baseline(file, file.with_name("baseline.db"))
+    try:
         rows = [_page_row(index, baseline, cases, repeats, *question) for question in questions(cases)]
         rows += [
             _stats_row(index, baseline, repeats, f"counts: {name}", where)
@@ -203,12 +213,9 @@ def run(folder: Path, cases: int, reviews: int, repeats: int) -> dict[str, Any]:
             if name in {"all", "line", "class that people gave", "a day", "reviewer"}
         ]
         half = CaseFilter(since_ns=START_NS + cases // 2 * CASE_EVERY_NS)
-        rows.append(_stats_row(index, baseline, repeats, "counts: half of the time", half))
-        baseline.close()
-        size_mb = sum(path.stat().st_size for path in folder.glob("index.db*")) / 1e6
+        return [*rows, _stats_row(index, baseline, repeats, "counts: half of the time", half)]
     finally:
-        index.close()
-    return {"cases": cases, **filled, "size_mb": round(size_mb, 1), "rows": [asdict(row) for row in rows]}
+        baseline.close()
 
 
 def _page_row(

@@ -261,6 +261,31 @@ def test_a_queue_of_many_buckets_is_in_order_however_it_is_read(index: CaseIndex
     assert ids(got) == in_order([*few, *rest][20:60])
 
 
+@pytest.mark.parametrize("order", QueueOrder)
+def test_cases_that_lie_together_in_time_are_found_wherever_they_lie(index: CaseIndex, order: QueueOrder) -> None:
+    cases = [
+        queued_case(n, model_version=1 + n // 40, uncertainty=n * 7 % 13 / 13, product=f"product-{n % 30}")
+        for n in range(160)
+    ]
+    index.add_cases(cases[80:])
+    index.add_cases(cases[:80])
+    for case in (cases[0], cases[79], cases[80], cases[159]):
+        index.add_review(review(case), published=True)
+    for version in range(1, 5):
+        of_version = cases[(version - 1) * 40 : version * 40]
+        where = CaseFilter(model_version=version)
+        assert set(ids(pages(index, where, order, limit=9))) == set(ids(of_version))
+        since_ns, until_ns = of_version[3].inspection.captured_at_ns, of_version[33].inspection.captured_at_ns
+        inside = replace(where, since_ns=since_ns, until_ns=until_ns)
+        assert set(ids(pages(index, inside, order, limit=9))) == set(ids(of_version[3:33]))
+    counted = index.stats(CaseFilter(since_ns=cases[20].inspection.captured_at_ns))
+    assert (counted.open, counted.reviewed) == (137, 3)
+    counted = index.stats(CaseFilter(until_ns=cases[80].inspection.captured_at_ns))
+    assert (counted.open, counted.reviewed) == (78, 2)
+    index.add_review(undo(cases[0], review(cases[0]), 1), published=True)
+    assert index.stats(CaseFilter(until_ns=cases[1].inspection.captured_at_ns)).open == 1
+
+
 @pytest.mark.parametrize(
     "token",
     [

@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("outcome", sa.String(), nullable=False),
         sa.Column("cases", sa.BigInteger(), nullable=False),
+        sa.Column("first_ns", sa.BigInteger(), nullable=False),
+        sa.Column("last_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("bucket_id", name=op.f("pk_buckets")),
         sa.UniqueConstraint(
             "line_id",
@@ -135,19 +137,20 @@ def upgrade() -> None:
         sa.Column("case_id", sa.String(), nullable=False),
         sa.Column("rank", sa.Double(), nullable=False),
         sa.Column("captured_at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("bucket_id", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("what", "name", "case_id", name=op.f("pk_standing_names")),
     )
     op.create_index(op.f("ix_standing_names_case_id"), "standing_names", ["case_id"], unique=False)
     op.create_index(
-        op.f("ix_standing_names_what_name_captured_at_ns_case_id"),
+        op.f("ix_standing_names_by_time"),
         "standing_names",
-        ["what", "name", "captured_at_ns", "case_id"],
+        ["what", "name", "captured_at_ns", "case_id", "bucket_id"],
         unique=False,
     )
     op.create_index(
-        op.f("ix_standing_names_what_name_rank_case_id_captured_at_ns"),
+        op.f("ix_standing_names_by_rank"),
         "standing_names",
-        ["what", "name", "rank", "case_id", "captured_at_ns"],
+        ["what", "name", "rank", "case_id", "captured_at_ns", "bucket_id"],
         unique=False,
     )
 
