@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-from services.feedback.servicer import FeedbackServicer
 from sightline.v1 import feedback_service_pb2, feedback_service_pb2_grpc
 
 from services.adapters.caseindex import SqlCaseIndex
@@ -28,6 +27,7 @@ from services.core.types import (
 )
 from services.feedback.publisher import ReviewPublisher
 from services.feedback.reviewing import Reviewing
+from services.feedback.servicer import FeedbackServicer
 from services.runtime.grpc_server import GrpcServer
 from services.runtime.lifecycle import Health
 from services.runtime.settings import GrpcSettings
