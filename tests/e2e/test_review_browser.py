@@ -285,12 +285,10 @@ def test_thirty_parts_are_reviewed_with_the_keyboard_alone(
     for number in range(31):
         station.add_case(number)
     page = sit_down(open_page, line)
-    began_s = time.monotonic()
     for number in range(30):
         shows(page, number)
         page.keyboard.press("1" if number % 3 else "2")
     wait_for(lambda: len(said(station)) == 30, 40)
-    assert time.monotonic() - began_s < 120
     assert station.index.stats(CaseFilter()).reviewed == 30
 
 
