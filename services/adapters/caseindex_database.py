@@ -255,8 +255,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA journal_mode=WAL")
-        # The record is the truth: what a power cut takes from the index, it gets back from there.
-        cursor.execute("PRAGMA synchronous=NORMAL")
+        # What is acknowledged, or its offset committed, must be here after a power cut: nobody would bring it back
+        # unasked, and a review that is missing here would never be published. It costs 0.4 ms a commit.
+        cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     finally:
         cursor.close()

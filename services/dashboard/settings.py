@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from services.runtime.settings import (
+    FeedbackAddressSettings,
     KafkaSettings,
     LimitSettings,
     ObjectStoreSettings,
@@ -129,10 +130,9 @@ class ExplainerSettings(SettingsGroup):
         return _host_and_port("explainer.address", address)
 
 
-class FeedbackSettings(SettingsGroup):
-    """Where reviews are taken."""
+class FeedbackSettings(FeedbackAddressSettings):
+    """Where reviews are taken, and how patiently."""
 
-    address: str = Field(default="", description="host:port of the feedback service's gRPC; empty offers no reviewing.")
     timeout_s: float = Field(
         default=10.0, gt=0, le=120, description="Longest wait for an answer of it, and for a turn to ask."
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from services.runtime.settings import (
-    FeedbackSettings,
+    FeedbackAddressSettings,
     IndexSettings,
     KafkaSettings,
     ObjectStoreSettings,
@@ -25,7 +25,7 @@ class CommandSettings(ServiceSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     object_store: ObjectStoreSettings = ObjectStoreSettings()
-    feedback: FeedbackSettings = FeedbackSettings()
+    feedback: FeedbackAddressSettings = FeedbackAddressSettings()
     index: IndexSettings = IndexSettings()
 
 

@@ -126,11 +126,10 @@ class IndexSettings(SettingsGroup):
     )
 
 
-class FeedbackSettings(SettingsGroup):
-    """Where reviews are taken."""
+class FeedbackAddressSettings(SettingsGroup):
+    """Where reviews are taken, for those who ask there."""
 
-    address: str = Field(default="", description="host:port of the feedback service's gRPC; empty: there is none.")
-    timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for an answer of it.")
+    address: str = Field(default="", description="host:port of the feedback service's gRPC; empty offers no reviewing.")
 
 
 class OpsSettings(SettingsGroup):
