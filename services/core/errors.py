@@ -26,6 +26,12 @@ class UnavailableError(SightlineError):
     reason = "unavailable"
 
 
+class StoreFullError(UnavailableError):
+    """The object store answers and has no room: what is read still comes, and nothing can be written."""
+
+    reason = "store_full"
+
+
 class InvalidInputError(SightlineError):
     """What came from outside breaks a rule and always will."""
 
@@ -98,6 +104,24 @@ class ConflictError(SightlineError):
     reason = "conflict"
 
 
+class ExistsError(ConflictError):
+    """There is one already, and there may be only one."""
+
+    reason = "exists"
+
+
+class PreconditionError(ConflictError):
+    """What is asked for cannot be done as things stand; something else must come first."""
+
+    reason = "precondition"
+
+
+class ForbiddenError(SightlineError):
+    """Whoever asks may not have what is asked for."""
+
+    reason = "forbidden"
+
+
 class SpoolFullError(SightlineError):
     """The spool has reached its bound and its policy is to block."""
 
@@ -146,6 +170,12 @@ class DetectorFitError(InvalidInputError):
     def __init__(self, message: str, reason: str = "detector_fit_failed") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class DivergedError(SightlineError):
+    """The loss of a training is no number any more; a smaller learning rate may help."""
+
+    reason = "training_diverged"
 
 
 class DeadlineError(SightlineError):

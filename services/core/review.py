@@ -28,6 +28,7 @@ MAX_CLASS_LENGTH: Final = 64
 MAX_AREA_POINTS: Final = 512
 
 _AUDIT_GAIN: Final = 0.5
+_NEIGHBOUR_GAIN: Final = 1.0
 _GAIN_PER_HOUR: Final = 0.05
 _NS_PER_HOUR: Final = 3_600_000_000_000
 _METHOD = re.compile(r"(?:[a-z0-9][a-z0-9._-]{0,63})?\Z", re.ASCII)
@@ -138,7 +139,9 @@ def information_gain(kind: CaseKind, uncertainty: float, disagreement: float) ->
 
     Args:
         kind: Why it is a case. A part drawn at random has the same gain whatever the model thinks of it: were the
-            doubtful ones reviewed first, what people find among them would say nothing about all that passed.
+            doubtful ones reviewed first, what people find among them would say nothing about all that passed. The
+            neighbour of a wrong verdict has the highest, however sure the model is of it: it shows where the model's
+            boundary is wrong, and whoever comes back to the queue finds it in front.
         uncertainty: Of the verdict, 0 to 1; no number counts as 1.
         disagreement: Of a panel's detectors, 0 to 1; no number counts as 1.
 
@@ -147,6 +150,8 @@ def information_gain(kind: CaseKind, uncertainty: float, disagreement: float) ->
     """
     if kind is CaseKind.AUDIT:
         return _AUDIT_GAIN
+    if kind is CaseKind.NEIGHBOUR:
+        return _NEIGHBOUR_GAIN
     doubt, split = (min(1.0, max(0.0, one)) if math.isfinite(one) else 1.0 for one in (uncertainty, disagreement))
     return 1.0 - (1.0 - doubt) * (1.0 - split)
 
@@ -321,6 +326,21 @@ def settled_verdict(review: Review, given: Verdict) -> Verdict | None:
     if review.corrected_verdict is not None:
         return review.corrected_verdict
     return given if review.verdict_right is Answer.YES and given is not Verdict.REVIEW else None
+
+
+def answer_for(settled: Verdict, given: Verdict) -> tuple[Answer, Verdict | None]:
+    """Say how a person answers whose word is that a part is good, or defective.
+
+    Args:
+        settled: PASS or FAIL.
+        given: The verdict that the model gave.
+
+    Returns:
+        Whether the verdict is right, and what it is corrected to. A model that asked was right to ask.
+    """
+    if given is Verdict.REVIEW:
+        return Answer.YES, settled
+    return (Answer.YES, None) if given is settled else (Answer.NO, settled)
 
 
 def differ(one: Review, other: Review) -> bool:

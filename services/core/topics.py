@@ -5,12 +5,14 @@ from __future__ import annotations
 FRAMES = "sightline.frames.v1"
 VERDICTS = "sightline.verdicts.v1"
 CASES = "sightline.cases.v1"
+EMBEDDINGS = "sightline.embeddings.v1"
+SHADOW = "sightline.shadow.v1"
 EXPLAINED = "sightline.explained.v1"
 REVIEWS = "sightline.reviews.v1"
 MODELS = "sightline.models.v1"
 
 #: Every topic this release reads or writes.
-ALL = (FRAMES, VERDICTS, CASES, EXPLAINED, REVIEWS, MODELS)
+ALL = (FRAMES, VERDICTS, CASES, EMBEDDINGS, SHADOW, EXPLAINED, REVIEWS, MODELS)
 
 #: Topics whose records replace each other by key.
 COMPACTED = frozenset({MODELS})

@@ -48,6 +48,8 @@ class CaseKind(enum.Enum):
     REVIEW = "review"
     AUDIT = "audit"
     """A uniform random sample of PASS, so that what is reviewed is not only what the model found suspicious."""
+    NEIGHBOUR = "neighbour"
+    """It was no case, and resembles one whose verdict was wrong. Counts in no audit: nobody drew it at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +181,35 @@ class Case:
     kind: CaseKind
     inspection: Inspection
     sampling_probability: float
-    """1 for FAIL and REVIEW; the share at which PASS frames are sampled for AUDIT. In ``(0, 1]``."""
+    """The share at which PASS frames are sampled for AUDIT, 1 for all other kinds. In ``(0, 1]``."""
     embedding: NDArray[np.float16]
     """Input of the model's last layer, shape ``(D,)``; empty where no model saw the image."""
     image: bytes | None = None
     image_ref: ImageRef | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameEmbedding:
+    """What the model saw in a frame that became no case."""
+
+    inspection: Inspection
+    embedding: NDArray[np.float16]
+    """Input of the model's last layer, shape ``(D,)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowInspection:
+    """What the version in the shadow says of a frame that the live version has answered; never acted on."""
+
+    shadow: Inspection
+    """Its ``model_version`` is the shadow's even where it gave no answer; with frame id and alias it is the record's
+    identity."""
+    live_verdict: Verdict
+    live_score: float
+    """On the live version's own scale; NaN where it gave no number."""
+    live_version: int
+    detail: str = ""
+    """Why the shadow gave no answer; empty where it did. Where it is set, the shadow's verdict is REVIEW."""
 
 
 class ExplanationStatus(enum.Enum):

@@ -56,9 +56,8 @@ from services.core.detectors.patch_state import (
     save_tensors,
 )
 from services.core.detectors.u_transformer import Shape, UTransformer
-from services.core.errors import InvalidInputError, ModelFormatError
+from services.core.errors import DivergedError, InvalidInputError, ModelFormatError
 from services.core.models.state import load_state, save_state
-from services.core.training.finetune import DivergedError
 
 TRANSFORMER: Final = "transformer.safetensors"
 SCALING: Final = "scaling.safetensors"

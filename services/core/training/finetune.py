@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,16 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from services.core.errors import InvalidInputError, SightlineError
+from services.core.errors import ConflictError, DivergedError, InvalidInputError
+from services.core.losses.ceod import ceod_loss
+from services.core.losses.ceod_settings import CeodSettings
+from services.core.losses.heat import predict_with_heat
 from services.core.models.classifier import Classifier
+from services.core.training.checkpoint import Checkpoint, optimiser_memory, restore_optimiser
+from services.core.training.peers import ALONE, Peers, average_norms, sum_gradients
 
 Optimiser = Literal["sgd", "adamax", "adamw"]
-
-
-class DivergedError(SightlineError):
-    """The loss is no number any more; a smaller learning rate may help."""
-
-    reason = "training_diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,14 @@ class TrainingSettings:
         cosine: Whether the learning rate falls; otherwise it is constant.
         patience: Epochs without a lower validation loss before it stops; ignored without validation data.
         train_backbone: False fits the last layer only and leaves the features' batch norm as it is.
+        last_convolutions: Fits the last layer and that many convolutions before it, with the norms among them; what
+            lies before stays as it is, its batch norm too. 0 fits everything; ignored without ``train_backbone``.
         flips: Whether images are mirrored at random in both directions; only where a part may lie either way.
         seed: Seed of order and mirrors.
         precision: ``float32``, or ``bfloat16`` for autocast.
         settle: Whether batch norm's figures are taken anew after each epoch, see :func:`settle_norm`; for small data.
+        ceod: Adds the overlap distance of ``services.core.losses.ceod`` to the training's loss; needs areas. Validation
+            stays cross-entropy: masks are for training only.
     """
 
     epochs: int = 10
@@ -53,14 +58,18 @@ class TrainingSettings:
     cosine: bool = True
     patience: int = 10
     train_backbone: bool = True
+    last_convolutions: int = 0
     flips: bool = False
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     settle: bool = False
+    ceod: CeodSettings | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.patience < 1:
             raise ValueError(f"epochs and patience must be at least 1 and batch_size at least 2, got {self}")
+        if self.last_convolutions < 0:
+            raise ValueError(f"last_convolutions must not be below 0, got {self.last_convolutions}")
         if not self.learning_rate > 0 or self.weight_decay < 0:
             raise ValueError(f"learning_rate must be above 0 and weight_decay not below, got {self}")
         if self.optimiser not in ("sgd", "adamax", "adamw"):
@@ -74,16 +83,24 @@ class LabelledImages:
     Attributes:
         images: ``uint8``, shape ``(N, H, W, 3)``, as ``preprocessing.prepare`` gives them.
         labels: Shape ``(N,)``; 0 is good.
+        areas: Where defects count, ``bool``, shape ``(N, h, w)``, of any size; empty where nobody has said. None where
+            there are none at all.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.integer]
+    areas: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
             raise InvalidInputError(f"images must be uint8 (N, H, W, 3), got {self.images.dtype} {self.images.shape}")
         if len(self.images) < 2 or self.labels.shape != (len(self.images),):
             raise InvalidInputError(f"at least 2 images must have one label each, got {self.labels.shape}")
+        areas = self.areas
+        if areas is not None and (areas.ndim != 3 or len(areas) != len(self.images) or areas.dtype != np.bool_):
+            raise InvalidInputError(
+                f"areas must be bool (N, h, w), one for each image, got {areas.dtype} {areas.shape}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +111,15 @@ class EpochReport:
         epoch: Counts from 1.
         train_loss: Mean over the pass.
         validation_loss: After the pass; NaN without validation data.
+        distance: Mean overlap distance of the defective parts that have an area; NaN without CEOD or such parts.
+        clipped_share: Share of these whose distance had no gradient; likewise.
     """
 
     epoch: int
     train_loss: float
     validation_loss: float
+    distance: float = math.nan
+    clipped_share: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +138,16 @@ def train(
     validation: LabelledImages | None = None,
     device: str = "cpu",
     on_epoch: Callable[[EpochReport], None] = lambda _: None,
+    on_checkpoint: Callable[[bytes], None] | None = None,
+    resume: bytes = b"",
+    on_step: Callable[[], None] = lambda: None,
+    peers: Peers = ALONE,
 ) -> TrainingReport:
-    """Train a network in place with cross-entropy; classes count alike however many images they have.
+    """Train a network in place with cross-entropy or CEOD; classes count alike however many images they have.
 
     The same data, settings and starting weights give the same weights on a CPU with the same number of threads.
+    Several processes take a share of every batch each and step by the gradient of the whole. Batch norm sees the
+    shares, so that their weights are close to those of one process and not the same.
 
     Args:
         model: The network; left on ``device`` in evaluation mode with the best epoch's weights (the last epoch's
@@ -130,46 +157,103 @@ def train(
         validation: What chooses the best epoch; of other parts than ``data``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         on_epoch: Told after each epoch; an exception it raises ends the training.
+        on_checkpoint: Given where the training stands after each epoch.
+        resume: Such a state: the training goes on from there, and ends with the weights that it would have had.
+        on_step: Told before each step and after the last one of an epoch, for whoever has a clock.
+        peers: Processes that train the network together, each with a call of its own. Only the first one is told of
+            epochs and checkpoints; all must be given the same ``resume``.
 
     Returns:
-        Losses by epoch.
+        Losses by epoch, those before the resumption included.
 
     Raises:
-        InvalidInputError: If a label is not one of the model's classes.
+        InvalidInputError: If a label is not one of the model's classes, or CEOD is asked for without areas.
+        ConflictError: If what is resumed is a training of other data, settings or another network.
+        ModelFormatError: If it is no checkpoint.
         DivergedError: If the loss becomes NaN or infinite.
     """
     if int(data.labels.min()) < 0 or int(data.labels.max()) >= model.num_classes:
         raise InvalidInputError(f"labels must lie in 0..{model.num_classes - 1}, got up to {int(data.labels.max())}")
+    if settings.ceod is not None and data.areas is None:
+        raise InvalidInputError("areas must be given to train with CEOD, got none")
     model.to(device)
+    frozen = _frozen_modules(model, settings)
+    kept = {id(parameter) for module in frozen for parameter in module.parameters(recurse=False)}
     parameters = list(model.parameters() if settings.train_backbone else model.linear.parameters())
-    optimiser = _optimiser(parameters, settings)
-    weights = _class_weights(data.labels, model.num_classes).to(device)
+    optimiser = _optimiser([parameter for parameter in parameters if id(parameter) not in kept], settings)
+    weights = class_weights(data.labels, model.num_classes).to(device)
     rng = np.random.default_rng(settings.seed)
     steps = settings.epochs * math.ceil(len(data.images) / settings.batch_size)
     reports: list[EpochReport] = []
     best_loss, best_epoch, best_state = math.inf, 0, copy.deepcopy(model.state_dict())
-    with torch.random.fork_rng(devices=[]):
+    wants_state = on_checkpoint is not None or bool(resume)
+    fingerprint = _fingerprint(model, data, validation, settings) if wants_state else ""
+    with torch.random.fork_rng(devices=[]), _without_gradient(frozen):
         torch.manual_seed(settings.seed)
-        for epoch in range(1, settings.epochs + 1):
-            loss = _run_epoch(model, data, settings, optimiser, weights, rng, (epoch - 1, steps))
+        if resume:
+            known = Checkpoint.from_bytes(resume)
+            if known.fingerprint != fingerprint:
+                raise ConflictError("a training must be resumed with its own data, settings and network, got others")
+            model.load_state_dict(known.model)
+            restore_optimiser(optimiser, known.optimiser)
+            rng.bit_generator.state = known.numpy_state
+            torch.set_rng_state(known.torch_state)
+            reports = [EpochReport(int(row[0]), *row[1:]) for row in known.losses]
+            best_loss, best_epoch, best_state = known.best_loss, known.best_epoch, known.best
+        for epoch in range(len(reports) + 1, settings.epochs + 1):
+            if validation is not None and len(reports) - best_epoch >= settings.patience:
+                break
+            model.train(settings.train_backbone)
+            for module in frozen:
+                module.training = False
+            loss = _run_epoch(model, data, settings, optimiser, weights, rng, (epoch - 1, steps), on_step, peers)
+            average_norms(model, peers)
             if settings.settle:
-                settle_norm(model, data.images, settings.seed)
+                settle_norm(model, data.images, settings.seed, kept=frozen)
             held_out = math.nan if validation is None else validation_loss(model, validation, weights, device)
-            reports.append(EpochReport(epoch, loss, held_out))
-            if not math.isfinite(loss):
-                raise DivergedError(f"the training loss must stay finite, got {loss} in epoch {epoch}")
-            on_epoch(reports[-1])
+            reports.append(EpochReport(epoch, loss.mean, held_out, loss.distance, loss.clipped_share))
+            if not math.isfinite(loss.mean):
+                raise DivergedError(f"the training loss must stay finite, got {loss.mean} in epoch {epoch}")
+            if peers.rank == 0:
+                on_epoch(reports[-1])
             if validation is None or held_out < best_loss:
                 best_loss, best_epoch, best_state = held_out, epoch, copy.deepcopy(model.state_dict())
-            elif epoch - best_epoch >= settings.patience:
-                break
+            if on_checkpoint is not None and peers.rank == 0:
+                state = Checkpoint(
+                    fingerprint,
+                    epoch,
+                    best_epoch,
+                    best_loss,
+                    tuple(astuple(report) for report in reports),
+                    model.state_dict(),
+                    best_state,
+                    optimiser_memory(optimiser),
+                    rng.bit_generator.state,
+                    torch.get_rng_state(),
+                )
+                on_checkpoint(state.to_bytes())
     model.load_state_dict(best_state)
     model.eval()
     return TrainingReport(best_epoch, tuple(reports))
 
 
+def _fingerprint(
+    model: Classifier, data: LabelledImages, validation: LabelledImages | None, settings: TrainingSettings
+) -> str:
+    """Names what a training depends on: pixels, labels, areas, settings, and the shapes of the network."""
+    digest = hashlib.sha256(repr(settings).encode())
+    digest.update(repr([(name, tuple(value.shape)) for name, value in model.state_dict().items()]).encode())
+    for one in (data, validation):
+        for values in (one.images, one.labels, one.areas) if one is not None else ():
+            # Of what nobody has there is nothing, which is not the same as an empty array.
+            digest.update(b"none" if values is None else repr(values.shape).encode() + values.tobytes())
+    return digest.hexdigest()
+
+
 @torch.no_grad()
-def settle_norm(model: Classifier, images: NDArray[np.uint8], seed: int, batch_size: int = 32) -> None:
+def settle_norm(
+    model: Classifier, images: NDArray[np.uint8], seed: int, batch_size: int = 32, kept: Sequence[nn.Module] = ()
+) -> None:
     """Take batch norm's running figures anew from images, as the weights are now.
 
     They follow the weights over many steps: after a training on a few hundred images the network in evaluation mode is
@@ -180,14 +264,18 @@ def settle_norm(model: Classifier, images: NDArray[np.uint8], seed: int, batch_s
         images: ``uint8``, shape ``(N, H, W, 3)``, ``N >= 2``.
         seed: Of their order, so that batches are mixed.
         batch_size: Images of one pass, ``>= 2``.
+        kept: Modules of the network that stay as they are.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    untouched = {id(module) for module in kept}
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and id(module) not in untouched]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         # A plain mean over the batches.
         norm.momentum = None
     model.train()
+    for module in kept:
+        module.training = False
     device = model.linear.weight.device
     order = np.random.default_rng(seed).permutation(len(images))
     for rows in np.array_split(order, max(1, len(order) // batch_size)):
@@ -232,6 +320,12 @@ def validation_loss(model: Classifier, data: LabelledImages, weights: Tensor, de
     return total / mass
 
 
+class _EpochLoss(NamedTuple):
+    mean: float
+    distance: float
+    clipped_share: float
+
+
 def _run_epoch(
     model: Classifier,
     data: LabelledImages,
@@ -240,35 +334,86 @@ def _run_epoch(
     weights: Tensor,
     rng: np.random.Generator,
     progress: tuple[int, int],
-) -> float:
-    model.train(settings.train_backbone)
+    on_step: Callable[[], None],
+    peers: Peers,
+) -> _EpochLoss:
     device = model.linear.weight.device
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     order = rng.permutation(len(data.images))
-    # A last batch of one image would have no variance for batch norm: it joins the one before.
+    # A last share of one image would have no variance for batch norm: its batch joins the one before.
     starts = list(range(0, len(order), settings.batch_size))
-    if len(order) - starts[-1] == 1 and len(starts) > 1:
+    if len(order) - starts[-1] < 2 * peers.size and len(starts) > 1:
         starts.pop()
     done, total_steps = progress[0] * math.ceil(len(order) / settings.batch_size), progress[1]
-    total = 0.0
+    total, distance, clipped, counted = 0.0, 0.0, 0.0, 0.0
     for index, start in enumerate(starts):
+        on_step()
         end = start + settings.batch_size if index + 1 < len(starts) else len(order)
-        rows = order[start:end]
+        # Drawn for the whole batch, so that processes with shares of different sizes go on drawing alike.
+        mirrored = rng.random((2, end - start)) < 0.5 if settings.flips else np.zeros((2, end - start), np.bool_)
+        mirrored, rows = mirrored[:, peers.rank :: peers.size], order[start:end][peers.rank :: peers.size]
         if settings.cosine:
             rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (done + index) / total_steps)))
             for group in optimiser.param_groups:
                 group["lr"] = rate
         images = _tensor(data.images[rows], device)
+        areas = None if settings.ceod is None else _areas(data, rows, device)
         if settings.flips:
-            images = _flip(images, rng)
+            images, areas = _flip(images, areas, mirrored)
         labels = torch.from_numpy(np.asarray(data.labels[rows], np.int64)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            logits = model(images).logits if settings.train_backbone else _head_only(model, images)
-        loss = F.cross_entropy(logits.float(), labels, weights)
+            if settings.ceod is None or areas is None:
+                logits = model(images).logits if settings.train_backbone else _head_only(model, images)
+            else:
+                logits, heat = predict_with_heat(model, images, labels, train_backbone=settings.train_backbone)
+        if settings.ceod is None or areas is None:
+            loss = F.cross_entropy(logits.float(), labels, weights)
+        else:
+            found = ceod_loss(logits, heat, labels, areas, settings.ceod, weights)
+            loss = found.total
+            distance += float(found.distance) * found.counted
+            clipped, counted = clipped + found.clipped, counted + found.counted
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        sum_gradients(trained, len(rows) / (end - start), peers)
         optimiser.step()
         total += float(loss.detach()) * len(rows)
-    return total / len(order)
+    on_step()
+    if peers.size > 1:
+        sums = torch.tensor([total, distance, clipped, counted], dtype=torch.float64, device=device)
+        peers.sum_in_place(sums)
+        total, distance, clipped, counted = (float(one) for one in sums)
+    share = (distance / counted, clipped / counted) if counted else (math.nan, math.nan)
+    return _EpochLoss(total / len(order), *share)
+
+
+def _frozen_modules(model: Classifier, settings: TrainingSettings) -> list[nn.Module]:
+    """Everything of the features before the last convolutions that are to be trained, by order of registration."""
+    if not settings.last_convolutions or not settings.train_backbone:
+        return []
+    modules = list(model.features.modules())
+    places = [place for place, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
+    if len(places) <= settings.last_convolutions:
+        return []
+    # Containers begin before what they hold; they are judged by their own parameters, of which they have none.
+    return modules[: places[-settings.last_convolutions]]
+
+
+@contextmanager
+def _without_gradient(modules: Sequence[nn.Module]) -> Iterator[None]:
+    own = [parameter for module in modules for parameter in module.parameters(recurse=False)]
+    before = [parameter.requires_grad for parameter in own]
+    for parameter in own:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, needed in zip(own, before, strict=True):
+            parameter.requires_grad_(needed)
+
+
+def _areas(data: LabelledImages, rows: NDArray[np.integer], device: torch.device) -> Tensor | None:
+    return None if data.areas is None else torch.from_numpy(data.areas[rows]).to(device).float()
 
 
 def _head_only(model: Classifier, images: Tensor) -> Tensor:
@@ -282,11 +427,13 @@ def _tensor(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
 
 
-def _flip(images: Tensor, rng: np.random.Generator) -> Tensor:
-    for dimension in (2, 3):
-        chosen = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+def _flip(images: Tensor, areas: Tensor | None, mirrored: NDArray[np.bool_]) -> tuple[Tensor, Tensor | None]:
+    for dimension, rows in zip((2, 3), mirrored, strict=True):
+        chosen = torch.from_numpy(np.ascontiguousarray(rows)).to(images.device)
         images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(dimension), images)
-    return images
+        if areas is not None:
+            areas = torch.where(chosen.view(-1, 1, 1), areas.flip(dimension - 1), areas)
+    return images, areas
 
 
 def _optimiser(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -296,6 +443,15 @@ def _optimiser(parameters: list[nn.Parameter], settings: TrainingSettings) -> to
     return kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def _class_weights(labels: NDArray[np.integer], num_classes: int) -> Tensor:
+def class_weights(labels: NDArray[np.integer], num_classes: int) -> Tensor:
+    """Give the weights with which classes count alike however many images they have.
+
+    Args:
+        labels: Shape ``(N,)``.
+        num_classes: How many classes there are.
+
+    Returns:
+        Shape ``(num_classes,)``, ``float32``.
+    """
     counts = np.bincount(labels, minlength=num_classes)
     return torch.tensor(len(labels) / np.maximum(counts, 1) / max(1, int((counts > 0).sum())), dtype=torch.float32)

@@ -29,6 +29,7 @@ class CaseKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CASE_KIND_FAIL: _ClassVar[CaseKind]
     CASE_KIND_REVIEW: _ClassVar[CaseKind]
     CASE_KIND_AUDIT: _ClassVar[CaseKind]
+    CASE_KIND_NEIGHBOUR: _ClassVar[CaseKind]
 
 class ExplanationStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -82,6 +83,7 @@ CASE_KIND_UNSPECIFIED: CaseKind
 CASE_KIND_FAIL: CaseKind
 CASE_KIND_REVIEW: CaseKind
 CASE_KIND_AUDIT: CaseKind
+CASE_KIND_NEIGHBOUR: CaseKind
 EXPLANATION_STATUS_UNSPECIFIED: ExplanationStatus
 EXPLANATION_STATUS_DONE: ExplanationStatus
 EXPLANATION_STATUS_PARTIAL: ExplanationStatus
@@ -230,6 +232,28 @@ class Inspection(_message.Message):
     trace_id: str
     disagreement: float
     def __init__(self, frame_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., decided_at_ns: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[_Union[VerdictReason, str]] = ..., score: _Optional[float] = ..., operating_point: _Optional[_Union[OperatingPoint, _Mapping]] = ..., uncertainty: _Optional[float] = ..., alias: _Optional[str] = ..., model_version: _Optional[int] = ..., defect_class: _Optional[str] = ..., cycle_time_ms: _Optional[int] = ..., in_time: _Optional[bool] = ..., timings: _Optional[_Union[StageTimings, _Mapping]] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., position: _Optional[_Union[RecordPosition, _Mapping]] = ..., detail: _Optional[str] = ..., trace_id: _Optional[str] = ..., disagreement: _Optional[float] = ...) -> None: ...
+
+class FrameEmbedding(_message.Message):
+    __slots__ = ("inspection", "embedding_f16")
+    INSPECTION_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_F16_FIELD_NUMBER: _ClassVar[int]
+    inspection: Inspection
+    embedding_f16: bytes
+    def __init__(self, inspection: _Optional[_Union[Inspection, _Mapping]] = ..., embedding_f16: _Optional[bytes] = ...) -> None: ...
+
+class ShadowInspection(_message.Message):
+    __slots__ = ("shadow", "live_verdict", "live_score", "live_version", "detail")
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    LIVE_VERDICT_FIELD_NUMBER: _ClassVar[int]
+    LIVE_SCORE_FIELD_NUMBER: _ClassVar[int]
+    LIVE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    shadow: Inspection
+    live_verdict: Verdict
+    live_score: float
+    live_version: int
+    detail: str
+    def __init__(self, shadow: _Optional[_Union[Inspection, _Mapping]] = ..., live_verdict: _Optional[_Union[Verdict, str]] = ..., live_score: _Optional[float] = ..., live_version: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Case(_message.Message):
     __slots__ = ("case_id", "kind", "inspection", "sampling_probability", "image", "image_ref", "embedding_f16")

@@ -21,6 +21,13 @@ class QueueOrder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUEUE_ORDER_BY_GAIN: _ClassVar[QueueOrder]
     QUEUE_ORDER_NEWEST: _ClassVar[QueueOrder]
     QUEUE_ORDER_OLDEST: _ClassVar[QueueOrder]
+
+class NeighbourRelation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NEIGHBOUR_RELATION_UNSPECIFIED: _ClassVar[NeighbourRelation]
+    NEIGHBOUR_RELATION_NEAR_HIT: _ClassVar[NeighbourRelation]
+    NEIGHBOUR_RELATION_NEAR_MISS: _ClassVar[NeighbourRelation]
+    NEIGHBOUR_RELATION_FARTHEST: _ClassVar[NeighbourRelation]
 CASE_STATE_UNSPECIFIED: CaseState
 CASE_STATE_OPEN: CaseState
 CASE_STATE_REVIEWED: CaseState
@@ -29,6 +36,10 @@ QUEUE_ORDER_UNSPECIFIED: QueueOrder
 QUEUE_ORDER_BY_GAIN: QueueOrder
 QUEUE_ORDER_NEWEST: QueueOrder
 QUEUE_ORDER_OLDEST: QueueOrder
+NEIGHBOUR_RELATION_UNSPECIFIED: NeighbourRelation
+NEIGHBOUR_RELATION_NEAR_HIT: NeighbourRelation
+NEIGHBOUR_RELATION_NEAR_MISS: NeighbourRelation
+NEIGHBOUR_RELATION_FARTHEST: NeighbourRelation
 
 class CaseFilter(_message.Message):
     __slots__ = ("line_id", "camera_id", "product", "verdict", "kind", "alias", "model_version", "since_ns", "until_ns", "defect_class", "reviewer", "state")
@@ -165,16 +176,18 @@ class SubmitReviewResponse(_message.Message):
     def __init__(self, review: _Optional[_Union[_events_pb2.Review, _Mapping]] = ..., state: _Optional[_Union[CaseState, str]] = ...) -> None: ...
 
 class UndoReviewRequest(_message.Message):
-    __slots__ = ("review_id", "undone_review_id", "reviewer", "said_at_ns")
+    __slots__ = ("review_id", "undone_review_id", "reviewer", "said_at_ns", "only_own")
     REVIEW_ID_FIELD_NUMBER: _ClassVar[int]
     UNDONE_REVIEW_ID_FIELD_NUMBER: _ClassVar[int]
     REVIEWER_FIELD_NUMBER: _ClassVar[int]
     SAID_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    ONLY_OWN_FIELD_NUMBER: _ClassVar[int]
     review_id: str
     undone_review_id: str
     reviewer: str
     said_at_ns: int
-    def __init__(self, review_id: _Optional[str] = ..., undone_review_id: _Optional[str] = ..., reviewer: _Optional[str] = ..., said_at_ns: _Optional[int] = ...) -> None: ...
+    only_own: bool
+    def __init__(self, review_id: _Optional[str] = ..., undone_review_id: _Optional[str] = ..., reviewer: _Optional[str] = ..., said_at_ns: _Optional[int] = ..., only_own: _Optional[bool] = ...) -> None: ...
 
 class UndoReviewResponse(_message.Message):
     __slots__ = ("review", "state")
@@ -203,12 +216,14 @@ class ListReviewsRequest(_message.Message):
     def __init__(self, reviewer: _Optional[str] = ..., line_id: _Optional[str] = ..., since_ns: _Optional[int] = ..., until_ns: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., standing_only: _Optional[bool] = ...) -> None: ...
 
 class ListReviewsResponse(_message.Message):
-    __slots__ = ("reviews", "next_page_token")
+    __slots__ = ("reviews", "next_page_token", "cases")
     REVIEWS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CASES_FIELD_NUMBER: _ClassVar[int]
     reviews: _containers.RepeatedCompositeFieldContainer[_events_pb2.Review]
     next_page_token: str
-    def __init__(self, reviews: _Optional[_Iterable[_Union[_events_pb2.Review, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    cases: _containers.RepeatedCompositeFieldContainer[QueuedCase]
+    def __init__(self, reviews: _Optional[_Iterable[_Union[_events_pb2.Review, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., cases: _Optional[_Iterable[_Union[QueuedCase, _Mapping]]] = ...) -> None: ...
 
 class GetStatsRequest(_message.Message):
     __slots__ = ("filter",)
@@ -233,3 +248,37 @@ class GetStatsResponse(_message.Message):
     escapes: int
     wrong_reason: int
     def __init__(self, open: _Optional[int] = ..., reviewed: _Optional[int] = ..., disputed: _Optional[int] = ..., verdict_right: _Optional[int] = ..., false_rejects: _Optional[int] = ..., escapes: _Optional[int] = ..., wrong_reason: _Optional[int] = ...) -> None: ...
+
+class NeighboursRequest(_message.Message):
+    __slots__ = ("case_id", "into_queue_for")
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    INTO_QUEUE_FOR_FIELD_NUMBER: _ClassVar[int]
+    case_id: str
+    into_queue_for: str
+    def __init__(self, case_id: _Optional[str] = ..., into_queue_for: _Optional[str] = ...) -> None: ...
+
+class Neighbour(_message.Message):
+    __slots__ = ("relation", "similarity", "neighbour_id", "inspection", "case")
+    RELATION_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOUR_ID_FIELD_NUMBER: _ClassVar[int]
+    INSPECTION_FIELD_NUMBER: _ClassVar[int]
+    CASE_FIELD_NUMBER: _ClassVar[int]
+    relation: NeighbourRelation
+    similarity: float
+    neighbour_id: str
+    inspection: _events_pb2.Inspection
+    case: QueuedCase
+    def __init__(self, relation: _Optional[_Union[NeighbourRelation, str]] = ..., similarity: _Optional[float] = ..., neighbour_id: _Optional[str] = ..., inspection: _Optional[_Union[_events_pb2.Inspection, _Mapping]] = ..., case: _Optional[_Union[QueuedCase, _Mapping]] = ...) -> None: ...
+
+class NeighboursResponse(_message.Message):
+    __slots__ = ("neighbours", "compared", "exact", "queued_case_ids")
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_CASE_IDS_FIELD_NUMBER: _ClassVar[int]
+    neighbours: _containers.RepeatedCompositeFieldContainer[Neighbour]
+    compared: int
+    exact: bool
+    queued_case_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ..., compared: _Optional[int] = ..., exact: _Optional[bool] = ..., queued_case_ids: _Optional[_Iterable[str]] = ...) -> None: ...

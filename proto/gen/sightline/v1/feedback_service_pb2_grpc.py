@@ -70,6 +70,11 @@ class FeedbackServiceStub:
                 request_serializer=sightline_dot_v1_dot_feedback__service__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=sightline_dot_v1_dot_feedback__service__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.Neighbours = channel.unary_unary(
+                '/sightline.v1.FeedbackService/Neighbours',
+                request_serializer=sightline_dot_v1_dot_feedback__service__pb2.NeighboursRequest.SerializeToString,
+                response_deserializer=sightline_dot_v1_dot_feedback__service__pb2.NeighboursResponse.FromString,
+                _registered_method=True)
 
 
 class FeedbackServiceServicer:
@@ -137,6 +142,17 @@ class FeedbackServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Neighbours(self, request, context):
+        """Finds what resembles a case among everything that the same model version saw and whose embedding is kept, and on
+        request puts the near hit and the near miss into the queue, as cases if they were none.
+
+        Fails with INVALID_ARGUMENT for what breaks a rule, NOT_FOUND for a case that is not known, UNAVAILABLE while the
+        index is away, and, if anything is to be put into the queue, while the record or the pictures are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeedbackServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -174,6 +190,11 @@ def add_FeedbackServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=sightline_dot_v1_dot_feedback__service__pb2.GetStatsRequest.FromString,
                     response_serializer=sightline_dot_v1_dot_feedback__service__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'Neighbours': grpc.unary_unary_rpc_method_handler(
+                    servicer.Neighbours,
+                    request_deserializer=sightline_dot_v1_dot_feedback__service__pb2.NeighboursRequest.FromString,
+                    response_serializer=sightline_dot_v1_dot_feedback__service__pb2.NeighboursResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -366,6 +387,33 @@ class FeedbackService:
             '/sightline.v1.FeedbackService/GetStats',
             sightline_dot_v1_dot_feedback__service__pb2.GetStatsRequest.SerializeToString,
             sightline_dot_v1_dot_feedback__service__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Neighbours(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sightline.v1.FeedbackService/Neighbours',
+            sightline_dot_v1_dot_feedback__service__pb2.NeighboursRequest.SerializeToString,
+            sightline_dot_v1_dot_feedback__service__pb2.NeighboursResponse.FromString,
             options,
             channel_credentials,
             insecure,
