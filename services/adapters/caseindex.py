@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Connection,
     Row,
     Select,
     bindparam,
     delete,
+    exists,
     false,
     insert,
+    not_,
+    or_,
     select,
     true,
     update,
@@ -28,8 +32,20 @@ from sqlalchemy import (
 )
 
 from services.adapters.caseindex_database import Database, remove_file
+from services.adapters.caseindex_parts import add_parts, part_statement
 from services.adapters.caseindex_query import CaseQueue, count_statements, review_statement
-from services.adapters.caseindex_schema import BUCKET_KEY, BUCKETS, CASES, CLAIMS, CLASS, NAMES, REVIEWER, REVIEWS
+from services.adapters.caseindex_schema import (
+    BUCKET_KEY,
+    BUCKETS,
+    CASE_PARTS,
+    CASES,
+    CLAIMS,
+    CLASS,
+    FILLS,
+    NAMES,
+    REVIEWER,
+    REVIEWS,
+)
 from services.adapters.caseindex_token import case_position, case_token, review_position, review_token
 from services.adapters.codec import decode_inspection, encode_inspection
 from services.adapters.codec_review import decode_review, encode_review
@@ -50,6 +66,8 @@ __all__ = ["SqlCaseIndex", "remove_file"]
 
 #: Rows of one statement: SQLite takes at most 32 766 values in one.
 _CHUNK: Final = 1_000
+#: A present in which every claim has ended.
+_NO_CLAIMS_NS: Final = 2**63 - 1
 
 
 class Outcome(enum.Enum):
@@ -81,6 +99,11 @@ class SqlCaseIndex:
         """
         self._database = Database(url)
 
+    @property
+    def database(self) -> Database:
+        """Where it lies, for what else is kept there: writers of one file take turns through one object."""
+        return self._database
+
     # ---- writing
 
     def add_cases(self, cases: Sequence[QueuedCase]) -> None:
@@ -102,30 +125,40 @@ class SqlCaseIndex:
                 _put_cases(connection, [newest[case_id] for case_id in ids[start : start + _CHUNK]], buckets)
             buckets.write()
 
-    def add_review(self, review: Review, *, published: bool) -> None:
+    def add_review(self, review: Review, *, published: bool, ends_claim: bool = False) -> CaseState:
         """Add a review and bring its case's state up to date; see ``CaseIndex.add_review``."""
         with self._database.write() as connection:
-            known = connection.scalar(select(REVIEWS.c.published).where(REVIEWS.c.review_id == review.review_id))
+            known = connection.scalar(_PUBLISHED, {"of": review.review_id})
             if known is not None:
                 if published and not known:
                     _set_published(connection, [review.review_id])
-                return
+                return _state(connection, review.case_id)
+            before = _reviews_of(connection, [review.case_id]).get(review.case_id, [])
+            said = sorted([*before, review], key=lambda one: (one.reviewed_at_ns, one.review_id))
+            stands = {one.review_id for one in standing_reviews(said)}
+            row = connection.execute(_SETTLED, {"of": review.case_id}).one_or_none()
+            case = _queued_case(row, now_ns=0) if row is not None else None
             connection.execute(
-                insert(REVIEWS),
+                _ADD_REVIEW,
                 {
                     "review_id": review.review_id,
                     "case_id": review.case_id,
                     "reviewer": review.reviewer,
-                    "line_id": "",
+                    "line_id": case.inspection.line_id if case is not None else "",
                     "reviewed_at_ns": review.reviewed_at_ns,
-                    "standing": False,
+                    "standing": review.review_id in stands,
                     "published": published,
                     "review": encode_review(review),
                 },
             )
-            said = _reviews_of(connection, [review.case_id])[review.case_id]
-            _mark_standing(connection, review.case_id, said)
-            _settle(connection, review.case_id, said)
+            if before:
+                _mark_standing(connection, review.case_id, stands)
+            state = CaseState.OPEN
+            if case is not None and row is not None:
+                state = _settle(connection, case, said, row.bucket_id, named=bool(before))
+            if ends_claim:
+                _release(connection, review.case_id, review.reviewer)
+            return state
 
     def claim(self, case_id: str, reviewer: str, *, until_ns: int, now_ns: int) -> None:
         """Reserve a case for a person, or prolong it; see ``CaseIndex.claim``."""
@@ -143,17 +176,33 @@ class SqlCaseIndex:
     def release(self, case_id: str, reviewer: str) -> None:
         """Give a claim back; one that is not this person's is left alone."""
         with self._database.write() as connection:
-            connection.execute(delete(CLAIMS).where(CLAIMS.c.case_id == case_id, CLAIMS.c.reviewer == reviewer))
+            _release(connection, case_id, reviewer)
 
     def set_published(self, review_ids: Sequence[str]) -> None:
         """These are in the topic now."""
         with self._database.write() as connection:
             _set_published(connection, review_ids)
 
+    def needs_fill(self) -> bool:
+        """Whether it lacks what is on record; see ``CaseIndex.needs_fill``."""
+        begun, some = (
+            exists(select(FILLS.c.fill_id)),
+            or_(exists(select(CASES.c.case_id)), exists(select(REVIEWS.c.review_id))),
+        )
+        with self._database.read() as connection:
+            return bool(connection.scalar(select(or_(begun, not_(some)))))
+
+    def note_fill(self, *, ended: bool) -> None:
+        """A fill from the record begins, or has ended."""
+        with self._database.write() as connection:
+            connection.execute(delete(FILLS))
+            if not ended:
+                connection.execute(insert(FILLS), {"fill_id": 1})
+
     def clear(self) -> None:
         """Forget everything but claims, before it is built anew."""
-        with self._database.write() as connection:
-            for table in (CASES, REVIEWS, NAMES, BUCKETS):
+        with self._database.write(unhurried=True) as connection:
+            for table in (CASES, CASE_PARTS, REVIEWS, NAMES, BUCKETS):
                 connection.execute(delete(table))
 
     def close(self) -> None:
@@ -165,15 +214,32 @@ class SqlCaseIndex:
     def find_case(self, case_id: str) -> QueuedCase:
         """One case, with its state and claim; raises ``NotFoundError``."""
         with self._database.read() as connection:
-            row = connection.execute(_SHOWN.where(CASES.c.case_id == case_id)).one_or_none()
+            row = connection.execute(_SHOWN_ONE, {"of": case_id}).one_or_none()
         if row is None:
             raise NotFoundError(_no_case(case_id))
         return _queued_case(row, now_ns=0)
 
+    def find_cases(self, text: str, *, limit: int, now_ns: int) -> tuple[QueuedCase, ...]:
+        """Cases by a part's, a frame's or their own id; see ``CaseIndex.find_cases``."""
+        _check_limit(limit)
+        statement = part_statement(text, limit)
+        with self._database.read() as connection:
+            ids = [row.case_id for row in connection.execute(statement)]
+            found = {row.case_id: row for row in connection.execute(_SHOWN.where(CASES.c.case_id.in_(ids)))}
+        return tuple(_queued_case(found[case_id], now_ns) for case_id in ids if case_id in found)
+
+    def cases_of(self, case_ids: Sequence[str]) -> tuple[QueuedCase, ...]:
+        """Those of some cases that are known; see ``CaseIndex.cases_of``."""
+        if len(case_ids) > _CHUNK:
+            raise InvalidInputError(f"at most {_CHUNK} cases must be asked for at once, got {len(case_ids)}")
+        with self._database.read() as connection:
+            rows = connection.execute(_SHOWN.where(CASES.c.case_id.in_(case_ids))).all()
+        return tuple(_queued_case(row, _NO_CLAIMS_NS) for row in rows)
+
     def find_review(self, review_id: str) -> Review:
         """One review; raises ``NotFoundError``."""
         with self._database.read() as connection:
-            data = connection.scalar(select(REVIEWS.c.review).where(REVIEWS.c.review_id == review_id))
+            data = connection.scalar(_ONE_REVIEW, {"of": review_id})
         if data is None:
             raise NotFoundError(f"a review must be in the index, got {review_id[:80]!r}")
         return decode_review(data)
@@ -319,10 +385,9 @@ class _Buckets:
         return bucket_id
 
     def _find(self, key: tuple[object, ...], captured_at_ns: int) -> int:
-        same = (column == value for column, value in zip(BUCKET_KEY, key, strict=True))
-        found = self._connection.scalar(select(BUCKETS.c.bucket_id).where(*same))
+        values = {column.name: value for column, value in zip(BUCKET_KEY, key, strict=True)}
+        found = self._connection.scalar(_FIND_BUCKET, values)
         if found is None:
-            values = {column.name: value for column, value in zip(BUCKET_KEY, key, strict=True)}
             made = insert(BUCKETS).returning(BUCKETS.c.bucket_id)
             span = {"first_ns": captured_at_ns, "last_ns": captured_at_ns}
             found = self._connection.scalar(made, {**values, **span, "cases": 0})
@@ -335,17 +400,10 @@ class _Buckets:
             for bucket_id, (first_ns, last_ns) in self._spans.items()
         ]
         out_of = [{"of": bucket_id, "by": by} for bucket_id, by in self._moves.items() if bucket_id not in self._spans]
-        counted = {"cases": BUCKETS.c.cases + bindparam("by")}
-        first, last = bindparam("first", type_=BigInteger), bindparam("last", type_=BigInteger)
-        spanned = {
-            "first_ns": sql_case((BUCKETS.c.first_ns > first, first), else_=BUCKETS.c.first_ns),
-            "last_ns": sql_case((BUCKETS.c.last_ns < last, last), else_=BUCKETS.c.last_ns),
-        }
-        one = update(BUCKETS).where(BUCKETS.c.bucket_id == bindparam("of"))
         if into:
-            self._connection.execute(one.values(counted | spanned), into)
+            self._connection.execute(_MOVE_IN, into)
         if out_of:
-            self._connection.execute(one.values(counted), out_of)
+            self._connection.execute(_MOVE_OUT, out_of)
 
 
 def _put_cases(connection: Connection, cases: Sequence[QueuedCase], buckets: _Buckets) -> None:
@@ -375,38 +433,61 @@ def _put_cases(connection: Connection, cases: Sequence[QueuedCase], buckets: _Bu
             reviewed.append(case)
     if added:
         connection.execute(insert(CASES), added)
+        new = {row["case_id"] for row in added}
+        add_parts(connection, [case for case in cases if case.case_id in new])
     if changed:
         columns: dict[str, Any] = {name: bindparam(name) for name in changed[0] if name not in {"case_id", "known_id"}}
         rows = [{name: value for name, value in row.items() if name != "case_id"} for row in changed]
         connection.execute(update(CASES).where(CASES.c.case_id == bindparam("known_id")).values(columns), rows)
     for case in reviewed:
         _name(connection, case, said[case.case_id], bucket_ids[case.case_id])
+        # What was said before the case was there belongs to its line from now on.
+        other = (REVIEWS.c.case_id == case.case_id, REVIEWS.c.line_id != case.inspection.line_id)
+        connection.execute(update(REVIEWS).where(*other), {"line_id": case.inspection.line_id})
 
 
-def _settle(connection: Connection, case_id: str, said: Sequence[Review]) -> None:
-    """Bring a case's state up to date with everything that was said of it; does nothing before the case is there."""
-    row = connection.execute(_SHOWN.add_columns(CASES.c.bucket_id).where(CASES.c.case_id == case_id)).one_or_none()
-    if row is None:
-        return
-    case = _queued_case(row, now_ns=0)
+def _settle(
+    connection: Connection, case: QueuedCase, said: Sequence[Review], bucket_id: int, *, named: bool
+) -> CaseState:
+    """Bring a case's state up to date.
+
+    Args:
+        connection: Of a transaction that writes.
+        case: The case.
+        said: Everything that was said of it.
+        bucket_id: Where it lies.
+        named: Whether it may have been found by an answer before.
+    """
     state, settled, outcome = find_outcome(said, case.inspection.verdict)
     buckets = _Buckets(connection)
-    bucket_id = buckets.put(case, state, outcome, before=row.bucket_id)
+    into = buckets.put(case, state, outcome, before=bucket_id)
     buckets.write()
     connection.execute(
-        update(CASES).where(CASES.c.case_id == case_id),
-        {"bucket_id": bucket_id, "settled_verdict": settled.value if settled else None},
+        _SET_OUTCOME,
+        {"of": case.case_id, "bucket_id": into, "settled_verdict": settled.value if settled else None},
     )
-    _name(connection, case, said, bucket_id)
+    _name(connection, case, said, into, named=named)
+    return state
 
 
-def _name(connection: Connection, case: QueuedCase, said: Sequence[Review], bucket_id: int) -> None:
-    """Bring up to date by what answers a case is found, and to which line they belong."""
+def _state(connection: Connection, case_id: str) -> CaseState:
+    return CaseState(connection.scalar(_STATE, {"of": case_id}) or CaseState.OPEN.value)
+
+
+def _release(connection: Connection, case_id: str, reviewer: str) -> None:
+    connection.execute(_RELEASE, {"of": case_id, "by": reviewer})
+
+
+def _name(
+    connection: Connection, case: QueuedCase, said: Sequence[Review], bucket_id: int, *, named: bool = True
+) -> None:
+    """Bring up to date by what answers a case is found; see :func:`_settle`."""
     seen = case.inspection
     standing = standing_reviews(said)
     names = {(REVIEWER, review.reviewer) for review in standing}
     names |= {(CLASS, review.defect_class) for review in standing} - {(CLASS, ""), (CLASS, seen.defect_class)}
-    connection.execute(delete(NAMES).where(NAMES.c.case_id == case.case_id))
+    if named:
+        connection.execute(_UNNAME, {"of": case.case_id})
     if names:
         place = {
             "case_id": case.case_id,
@@ -415,25 +496,17 @@ def _name(connection: Connection, case: QueuedCase, said: Sequence[Review], buck
             "bucket_id": bucket_id,
         }
         connection.execute(insert(NAMES), [{"what": what, "name": name, **place} for what, name in sorted(names)])
-    other = (REVIEWS.c.case_id == case.case_id, REVIEWS.c.line_id != seen.line_id)
-    connection.execute(update(REVIEWS).where(*other), {"line_id": seen.line_id})
 
 
 def _reviews_of(connection: Connection, case_ids: Sequence[str]) -> dict[str, list[Review]]:
     """Everything that was said of cases, by case, in the order in which it was taken."""
-    statement = (
-        select(REVIEWS.c.case_id, REVIEWS.c.review)
-        .where(REVIEWS.c.case_id.in_(case_ids))
-        .order_by(REVIEWS.c.reviewed_at_ns, REVIEWS.c.review_id)
-    )
     said: dict[str, list[Review]] = {}
-    for row in connection.execute(statement):
+    for row in connection.execute(_SAID, {"of": list(case_ids)}):
         said.setdefault(row.case_id, []).append(decode_review(row.review))
     return said
 
 
-def _mark_standing(connection: Connection, case_id: str, said: Sequence[Review]) -> None:
-    stands = [review.review_id for review in standing_reviews(said)]
+def _mark_standing(connection: Connection, case_id: str, stands: Collection[str]) -> None:
     of_case = REVIEWS.c.case_id == case_id
     connection.execute(
         update(REVIEWS).where(of_case, REVIEWS.c.standing == true(), REVIEWS.c.review_id.not_in(stands)),
@@ -486,6 +559,39 @@ _SHOWN: Final[Select[Any]] = (
     .join_from(CASES, BUCKETS, BUCKETS.c.bucket_id == CASES.c.bucket_id)
     .outerjoin(CLAIMS, CLAIMS.c.case_id == CASES.c.case_id)
 )
+
+
+# The statements of an answer are built once: building one takes as long as SQLite takes to run it.
+_OF: Final[BindParameter[Any]] = bindparam("of")
+_SHOWN_ONE: Final = _SHOWN.where(CASES.c.case_id == _OF)
+_SETTLED: Final = _SHOWN_ONE.add_columns(CASES.c.bucket_id)
+_ONE_REVIEW: Final = select(REVIEWS.c.review).where(REVIEWS.c.review_id == _OF)
+_PUBLISHED: Final = select(REVIEWS.c.published).where(REVIEWS.c.review_id == _OF)
+_ADD_REVIEW: Final = insert(REVIEWS)
+_STATE: Final = (
+    select(BUCKETS.c.state).join(CASES, CASES.c.bucket_id == BUCKETS.c.bucket_id).where(CASES.c.case_id == _OF)
+)
+_SET_OUTCOME: Final = (
+    update(CASES)
+    .where(CASES.c.case_id == _OF)
+    .values({name: bindparam(name) for name in ("bucket_id", "settled_verdict")})
+)
+_UNNAME: Final = delete(NAMES).where(NAMES.c.case_id == _OF)
+_RELEASE: Final = delete(CLAIMS).where(CLAIMS.c.case_id == _OF, CLAIMS.c.reviewer == bindparam("by"))
+_SAID: Final = (
+    select(REVIEWS.c.case_id, REVIEWS.c.review)
+    .where(REVIEWS.c.case_id.in_(bindparam("of", expanding=True)))
+    .order_by(REVIEWS.c.reviewed_at_ns, REVIEWS.c.review_id)
+)
+_FIND_BUCKET: Final = select(BUCKETS.c.bucket_id).where(*(column == bindparam(column.name) for column in BUCKET_KEY))
+_MOVED: Final = {"cases": BUCKETS.c.cases + bindparam("by")}
+_FIRST, _LAST = bindparam("first", type_=BigInteger), bindparam("last", type_=BigInteger)
+_SPANNED: Final = {
+    "first_ns": sql_case((BUCKETS.c.first_ns > _FIRST, _FIRST), else_=BUCKETS.c.first_ns),
+    "last_ns": sql_case((BUCKETS.c.last_ns < _LAST, _LAST), else_=BUCKETS.c.last_ns),
+}
+_MOVE_OUT: Final = update(BUCKETS).where(BUCKETS.c.bucket_id == _OF).values(_MOVED)
+_MOVE_IN: Final = update(BUCKETS).where(BUCKETS.c.bucket_id == _OF).values(_MOVED | _SPANNED)
 
 
 def _queued_case(row: Row[Any], now_ns: int) -> QueuedCase:

@@ -1,4 +1,6 @@
-"""The database under the case index: its tables brought up to date, its transactions, and what its errors mean.
+"""A database of ours: its tables brought up to date, its transactions, and what its errors mean.
+
+The case index lies in one, the accounts of the dashboard in another; what tells them apart is a :class:`Tables`.
 
 Writers take turns, so that a count, a state and the reviews that it follows from never disagree: SQLite has one writer
 at a time anyway (BEGIN IMMEDIATE), and in PostgreSQL each takes the same advisory lock. People write a few rows a
@@ -12,6 +14,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +25,10 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from services.core.errors import InvalidInputError, UnavailableError
+from services.core.errors import InvalidInputError, SightlineError, UnavailableError
 
 LOG = logging.getLogger(__name__)
 
@@ -34,12 +37,18 @@ REBUILD: Final = "run `sightline index rebuild`"
 _BUSY_TIMEOUT_S: Final = 30
 _CONNECT_TIMEOUT_S: Final = 5
 _STATEMENT_TIMEOUT_S: Final = 30
+#: A writer that does nothing for so long keeps the others out no longer: its machine may be gone without a word.
+_IDLE_WRITER_S: Final = 30
+#: How soon a server is noticed that is gone without a word: after so long, then tries a second apart.
+_SILENCE_S: Final = 10
+_ENCODING: Final = "UTF8"
 _CACHE_KIB: Final = 16_384
 _CONNECTIONS: Final = 4
-# Any number, the same in every release: it is the lock's name. "sightcas" in ASCII.
-_WRITE_LOCK: Final = 0x7369676874636173
 _WRITES: Final = "sightline_writes"
 _DAMAGED: Final = ("not a database", "malformed", "no such table", "no such column", "disk image")
+_TAKE_TURN: Final = text(
+    "SELECT set_config('idle_in_transaction_session_timeout', :idle, true), pg_advisory_xact_lock(:name)"
+)
 # Alembic's context is one per process.
 _upgrading = threading.Lock()
 
@@ -51,35 +60,62 @@ class IndexDamagedError(UnavailableError):
     reason = "index_damaged"
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What lies in a database, and how messages speak of it."""
+
+    what: str
+    """For example ``case index``."""
+    migrations: str
+    """Folder of the migrations, beside this module."""
+    write_lock: int
+    """Name of the lock by which PostgreSQL's writers take turns: any number, the same in every release."""
+    version_table: str = "alembic_version"
+    """Where the schema's revision stands; two kinds of tables may share one PostgreSQL database."""
+    damaged: type[UnavailableError] = UnavailableError
+    """Raised where the file is no database."""
+    repair: str = ""
+    """What to do then."""
+
+
+#: "sightcas" in ASCII.
+CASE_INDEX: Final = Tables(
+    "case index", "caseindex_migrations", 0x7369676874636173, damaged=IndexDamagedError, repair=REBUILD
+)
+
+
 class Database:
     """SQLite or PostgreSQL; thread-safe."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tables: Tables = CASE_INDEX) -> None:
         """Open it; tables are made or brought up to date.
 
         Args:
             url: As SQLAlchemy writes it: ``sqlite:///FOLDER/FILE``, ``sqlite://`` for one in memory, or
                 ``postgresql://USER:PASSWORD@HOST/DATABASE``.
+            tables: What lies in it.
 
         Raises:
-            InvalidInputError: For another URL, or a database that a newer release has written.
+            InvalidInputError: For another URL, a database that a newer release has written, or one in PostgreSQL whose
+                encoding is not UTF8.
             IndexDamagedError: When the file is no database.
             UnavailableError: When the database does not answer.
         """
-        self._url = parse_url(url)
+        self._tables = tables
+        self._url = parse_url(url, tables.what)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         in_memory = self._sqlite and self._file is None
         # A database in memory lives in one connection, so readers of it take turns with writers too.
         self._turn = threading.RLock()
         self._read_turn: contextlib.AbstractContextManager[Any] = self._turn if in_memory else contextlib.nullcontext()
         self._engine = self._make_engine(in_memory)
-        self._writers = self._engine.execution_options(**{_WRITES: True})
-        self._readers = (
-            self._engine
-            if self._sqlite
+        if self._sqlite:
+            self._writers, self._readers = self._engine.execution_options(**{_WRITES: True}), self._engine
+        else:
+            # Each statement sees what the last holder of the turn has written, whatever the server's default is.
+            self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
             # One view of the tables for all statements of a page.
-            else self._engine.execution_options(isolation_level="REPEATABLE READ")
-        )
+            self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ")
         try:
             self._upgrade()
         except BaseException:
@@ -103,7 +139,12 @@ class Database:
         else:
             limits = {
                 "connect_timeout": _CONNECT_TIMEOUT_S,
+                "client_encoding": "utf8",
                 "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_S}s",
+                "keepalives_idle": _SILENCE_S,
+                "keepalives_interval": 1,
+                "keepalives_count": 5,
+                "tcp_user_timeout": (_SILENCE_S + 5) * 1_000,
             }
             given = {key: value for key, value in limits.items() if key not in self._url.query}
             options |= {"pool_size": _CONNECTIONS, "pool_pre_ping": True, "connect_args": given}
@@ -112,10 +153,12 @@ class Database:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(self._url, **options)
         except OSError as error:
-            raise UnavailableError(f"the case index {self} must have a folder, got {error.strerror}") from error
+            raise UnavailableError(
+                f"the {self._tables.what} {self} must have a folder, got {error.strerror}"
+            ) from error
         except ModuleNotFoundError as error:
             raise InvalidInputError(
-                f"a case index at {self} needs the package {error.name}: install sightline[postgres]"
+                f"a database at {self} needs the package {error.name}: install sightline[postgres]"
             ) from error
         if self._sqlite:
             event.listen(engine, "connect", _prepare_sqlite)
@@ -131,72 +174,105 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that keeps other writers out until it ends; an error within takes everything back."""
+    def write(self, *, unhurried: bool = False) -> Iterator[Connection]:
+        """A transaction that keeps other writers out until it ends; an error within takes everything back.
+
+        Args:
+            unhurried: Statements take as long as they take, once it is this writer's turn.
+        """
         # SQLite's own waiting is by sleeping and has no order; within one process a lock is faster and fairer.
         turn: contextlib.AbstractContextManager[Any] = self._turn if self._sqlite else contextlib.nullcontext()
         with turn, self._explained(), self._writers.connect() as connection, connection.begin():
             if not self._sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:name)"), {"name": _WRITE_LOCK})
+                connection.execute(_TAKE_TURN, {"name": self._tables.write_lock, "idle": f"{_IDLE_WRITER_S}s"})
+                if unhurried:
+                    connection.execute(text("SET LOCAL statement_timeout = 0"))
             yield connection
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeEncodeError:
+            # A half of a surrogate pair; the error has the text.
+            raise InvalidInputError(f"a text for the {self._tables.what} must be Unicode, got half a pair") from None
+        except (DataError, IntegrityError) as error:
+            # PostgreSQL quotes the row, which has people's words and names.
+            raise self._meaning(error) from (error if self._sqlite else None)
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self._meaning(error) from error
 
-    def _meaning(self, error: BaseException) -> UnavailableError:
+    def _meaning(self, error: BaseException) -> SightlineError:
         origin = getattr(error, "orig", None) or error
         said = (str(origin).strip() or type(origin).__name__).splitlines()[0]
         if self._url.password:
             said = said.replace(str(self._url.password), "***")
+        if isinstance(error, DataError):
+            # For example a NUL, which PostgreSQL does not keep: trying again would not help.
+            return InvalidInputError(f"what is written to the {self._tables.what} must fit its columns, got {said!r}")
         if self._sqlite and any(sign in said for sign in _DAMAGED):
-            return IndexDamagedError(f"the case index {self} must be a whole SQLite database, got {said!r}: {REBUILD}")
-        return UnavailableError(f"the case index {self} must answer, got {said!r}")
+            repair = f": {self._tables.repair}" if self._tables.repair else ""
+            return self._tables.damaged(
+                f"the {self._tables.what} {self} must be a whole SQLite database, got {said!r}{repair}"
+            )
+        return UnavailableError(f"the {self._tables.what} {self} must answer, got {said!r}")
 
     def close(self) -> None:
         """Let go of the connections; idempotent."""
-        self._engine.dispose()
+        # The one connection of a database in memory is not taken from under somebody who reads.
+        with self._read_turn:
+            self._engine.dispose()
 
     # ---- tables
 
     def _upgrade(self) -> None:
-        config = migrations()
-        with _upgrading, self.write() as connection:
+        config = migrations(self._tables)
+        what = self._tables.what
+        # A change of a large table takes as long as it takes.
+        with _upgrading, self.write(unhurried=True) as connection:
+            self._check_encoding(connection)
             script = ScriptDirectory.from_config(config)
             known = {revision.revision for revision in script.walk_revisions()}
-            found = MigrationContext.configure(connection).get_current_revision()
+            found = MigrationContext.configure(
+                connection, opts={"version_table": self._tables.version_table}
+            ).get_current_revision()
             if found is not None and found not in known:
                 raise InvalidInputError(
-                    f"the case index {self} must have a schema that this release knows ({', '.join(sorted(known))}), "
+                    f"the {what} {self} must have a schema that this release knows ({', '.join(sorted(known))}), "
                     f"got {found!r}: a newer release has written it"
                 )
             if found == script.get_current_head():
                 return
-            if not self._sqlite:
-                # A change of a large table takes as long as it takes.
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")
             except CommandError as error:
-                raise InvalidInputError(f"the case index {self} must be upgradable, got {error}") from error
-            LOG.info("case index %s brought from schema %s to %s", self, found, script.get_current_head())
+                raise InvalidInputError(f"the {what} {self} must be upgradable, got {error}") from error
+            LOG.info("%s %s brought from schema %s to %s", what, self, found, script.get_current_head())
+
+    def _check_encoding(self, connection: Connection) -> None:
+        if self._sqlite:
+            return
+        encoding = connection.scalar(text("SHOW server_encoding"))
+        if encoding != _ENCODING:
+            raise InvalidInputError(f"the {self._tables.what} {self} must be encoded in {_ENCODING}, got {encoding}")
 
 
-def migrations() -> Config:
+def migrations(tables: Tables = CASE_INDEX) -> Config:
     """Alembic's configuration; there is no file of it."""
     config = Config()
-    folder = Path(__file__).parent / "caseindex_migrations"
+    folder = Path(__file__).parent / tables.migrations
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
 
 
-def parse_url(url: str) -> URL:
+def parse_url(url: str, what: str = CASE_INDEX.what) -> URL:
     """Read a database's URL.
+
+    Args:
+        url: As SQLAlchemy writes it.
+        what: What lies there, for messages.
 
     Raises:
         InvalidInputError: If it is none, or of another kind than SQLite and PostgreSQL. Says nothing of what is in it:
@@ -209,9 +285,9 @@ def parse_url(url: str) -> URL:
             parsed = parsed.set(drivername="postgresql+psycopg")
         backend = parsed.get_backend_name()
     except (ArgumentError, NoSuchModuleError, ValueError):
-        raise InvalidInputError("a case index must have a URL like sqlite:///FILE, got one that is none") from None
+        raise InvalidInputError(f"the {what} must have a URL like sqlite:///FILE, got one that is none") from None
     if backend not in {"sqlite", "postgresql"}:
-        raise InvalidInputError(f"a case index must lie in sqlite or postgresql, got {backend}")
+        raise InvalidInputError(f"the {what} must lie in sqlite or postgresql, got {backend}")
     return parsed
 
 

@@ -24,6 +24,8 @@ from services.adapters.caseindex_schema import BUCKETS, CASES, CLAIMS, CLASS, NA
 from services.adapters.ports import CaseFilter, QueueOrder, ReviewFilter
 from services.core.review import queue_rank
 
+#: The last time that the tables hold.
+_MAX_NS: Final = (1 << 63) - 1
 #: Up to so many buckets are read one by one, in order, and merged.
 _MERGED_BUCKETS: Final = 24
 #: Up to so many cases of more buckets than that are read and sorted.
@@ -84,7 +86,7 @@ class CaseQueue:
         if not buckets:
             return []
         # A version, or a line that is new, has its cases in a span of time: the others are not even looked at.
-        span = (first_ns, last_ns + 1)
+        span = (first_ns, min(last_ns + 1, _MAX_NS))
         if buckets <= _MERGED_BUCKETS:
             return [self._part(CASES, CASES.c.bucket_id == one, span=span) for one in connection.scalars(ids)]
         if cases <= _SORTED_CASES:

@@ -131,6 +131,47 @@ CLAIMS: Final = Table(
     Index(None, "until_ns"),
 )
 
+#: Has a row while the index is being filled from the record, so that what was cut off is known to lack something.
+FILLS: Final = Table("fills", METADATA, Column("fill_id", Integer, primary_key=True, autoincrement=False))
+#: Of which part and frame a case is; see ``caseindex_parts``.
+CASE_PARTS: Final = Table(
+    "case_parts",
+    METADATA,
+    Column("case_id", String, primary_key=True),
+    Column("part_key", LargeBinary, nullable=False),
+    Column("frame_id", String, nullable=False),
+    Column("captured_at_ns", BigInteger, nullable=False),
+    Index(None, "part_key", "captured_at_ns", "case_id"),
+    Index(None, "frame_id"),
+)
+
+#: What the model saw in frames and cases. A case's are in the record too, a frame's are nowhere else, and expire.
+EMBEDDINGS: Final = Table(
+    "embeddings",
+    METADATA,
+    # Rises with every row and is never used twice, so that whoever knows the last one knows what came since.
+    Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    # That the frame has, or would have.
+    Column("case_id", String, nullable=False),
+    Column("alias", String, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    # A digest: parts are only told apart.
+    Column("part_key", BigInteger, nullable=False),
+    Column("captured_at_ns", BigInteger, nullable=False),
+    # 0 for a case.
+    Column("expires_at_ns", BigInteger, nullable=False),
+    # What the model takes it for: see ``embeddingindex.CLASS_KEYS``.
+    Column("predicted", SmallInteger, nullable=False),
+    # Little-endian half floats, of length 1 as a vector.
+    Column("embedding", LargeBinary, nullable=False),
+    Column("inspection", LargeBinary, nullable=False),
+    UniqueConstraint("case_id"),
+    Index(None, "alias", "model_version", "place"),
+    Index(None, "alias", "model_version", "expires_at_ns"),
+    Index(None, "expires_at_ns"),
+    sqlite_autoincrement=True,
+)
+
 #: Values of ``NAMES.what``.
 REVIEWER: Final = 1
 CLASS: Final = 2

@@ -17,7 +17,7 @@ import contextlib
 import datetime
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -93,9 +93,16 @@ class CaseRecord:
             NotFoundError: If nothing lies there.
             UnavailableError: If the store does not answer.
         """
+        return self._read("images", ref)
+
+    def mask(self, ref: ImageRef) -> bytes:
+        """Read a drawing; raises as :meth:`image` does."""
+        return self._read("masks", ref)
+
+    def _read(self, kind: str, ref: ImageRef) -> bytes:
         if ref.bucket != self._store.bucket:
             raise InvalidInputError(f"a picture must lie in the bucket {self._store.bucket}, got {ref.bucket}")
-        _check_kept("images", ref)
+        _check_kept(kind, ref)
         image = self._store.get(ref.key, max_bytes=ref.size_bytes)
         digest = hashlib.sha256(image).hexdigest()
         if digest != ref.sha256:
@@ -227,10 +234,17 @@ class CaseRecord:
         reviews = [self.review(one.group(1), one.group(2)) for one in found if one is not None]
         return sorted(reviews, key=lambda review: (review.reviewed_at_ns, review.review_id))
 
-    def reviews(self, on_damaged: Damaged) -> Iterator[Review]:
-        """Read every review, in no promised order; what cannot be read is told and left out."""
+    def reviews(self, on_damaged: Damaged, *, known: Container[str] = ()) -> Iterator[Review]:
+        """Read every review, in no promised order; what cannot be read is told and left out.
+
+        Args:
+            on_damaged: Told of what cannot be read.
+            known: Ids of reviews that are not read again: what was said does not change.
+        """
         for stat in self._store.list(_REVIEWS):
             found = _REVIEW_KEY.match(stat.key)
+            if found is not None and found.group(2) in known:
+                continue
             try:
                 if found is None:
                     rule = f"below {_REVIEWS} must lie <yyyymmdd>/<case_id>/<review_id>.json"

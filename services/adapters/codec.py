@@ -13,21 +13,24 @@ from typing import Final, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
+from numpy.typing import NDArray
 from sightline.v1 import events_pb2
 
 from services.core.errors import EventDecodeError, InvalidInputError
-from services.core.identity import MAX_SOURCE_BYTES, validate_frame_id, validate_id
+from services.core.identity import MAX_ID_LENGTH, MAX_SOURCE_BYTES, validate_frame_id, validate_id
 from services.core.types import (
     AliasAction,
     AliasState,
     Case,
     CaseKind,
     Frame,
+    FrameEmbedding,
     ImageRef,
     Inspection,
     OperatingPoint,
     Reason,
     RecordPosition,
+    ShadowInspection,
     StageTimings,
     Verdict,
 )
@@ -54,6 +57,7 @@ KIND_TO_WIRE = {
     CaseKind.FAIL: events_pb2.CASE_KIND_FAIL,
     CaseKind.REVIEW: events_pb2.CASE_KIND_REVIEW,
     CaseKind.AUDIT: events_pb2.CASE_KIND_AUDIT,
+    CaseKind.NEIGHBOUR: events_pb2.CASE_KIND_NEIGHBOUR,
 }
 _ACTION_TO_WIRE = {
     AliasAction.ADD: events_pb2.ALIAS_ACTION_ADD,
@@ -232,7 +236,7 @@ def _inspection(message: events_pb2.Inspection) -> Inspection:
         uncertainty=message.uncertainty,
         alias=validate_id(message.alias, "alias"),
         model_version=_at_least("model_version", message.model_version, 0),
-        defect_class=message.defect_class,
+        defect_class=_class_name(message.defect_class),
         cycle_time_ms=_at_least("cycle_time_ms", message.cycle_time_ms, 0),
         in_time=message.in_time,
         timings=StageTimings(
@@ -248,6 +252,15 @@ def _inspection(message: events_pb2.Inspection) -> Inspection:
         trace_id=message.trace_id,
         disagreement=message.disagreement,
     )
+
+
+def _class_name(value: str) -> str:
+    # A model's classes are ids; what comes from elsewhere must at least fit into an index of a database.
+    if len(value) > MAX_ID_LENGTH or not value.isprintable():
+        raise InvalidInputError(
+            f"defect_class must have at most {MAX_ID_LENGTH} printable characters, got {ascii(value)[:80]}"
+        )
+    return value
 
 
 def _operating_point(message: events_pb2.OperatingPoint) -> OperatingPoint:
@@ -287,14 +300,12 @@ def case_to_message(case: Case) -> events_pb2.Case:
     Raises:
         InvalidInputError: If none or both places of the image are set, or the embedding has more than one dimension.
     """
-    if case.embedding.ndim != 1:
-        raise InvalidInputError(f"embedding must have shape (D,), got {case.embedding.shape}")
     message = events_pb2.Case(
         case_id=case.case_id,
         kind=KIND_TO_WIRE[case.kind],
         inspection=inspection_to_message(case.inspection),
         sampling_probability=case.sampling_probability,
-        embedding_f16=case.embedding.astype("<f2", copy=False).tobytes(),
+        embedding_f16=_half_bytes(case.embedding),
     )
     _set_picture(message, case.image, case.image_ref)
     return message
@@ -326,10 +337,7 @@ def _case(message: events_pb2.Case) -> Case:
         raise InvalidInputError("inspection must be set, got none")
     if not 0 < message.sampling_probability <= 1:
         raise InvalidInputError(f"sampling_probability must lie in (0, 1], got {message.sampling_probability}")
-    if len(message.embedding_f16) % 2:
-        raise InvalidInputError(
-            f"embedding_f16 must hold whole half floats, an even number of bytes, got {len(message.embedding_f16)}"
-        )
+    embedding = _half_floats(message.embedding_f16)
     inspection = _inspection(message.inspection)
     image, image_ref = _picture(message)
     return Case(
@@ -337,9 +345,95 @@ def _case(message: events_pb2.Case) -> Case:
         kind=KIND_FROM_WIRE.get(message.kind, KIND_OF_VERDICT[inspection.verdict]),
         inspection=inspection,
         sampling_probability=message.sampling_probability,
-        embedding=np.frombuffer(message.embedding_f16, dtype="<f2").astype(np.float16, copy=False),
+        embedding=embedding,
         image=image,
         image_ref=image_ref,
+    )
+
+
+# ---- embeddings of frames that became no case
+
+
+def encode_frame_embedding(frame: FrameEmbedding) -> bytes:
+    """Encode what the model saw in a frame.
+
+    Raises:
+        InvalidInputError: If the embedding has more than one dimension.
+    """
+    return events_pb2.FrameEmbedding(
+        inspection=inspection_to_message(frame.inspection), embedding_f16=_half_bytes(frame.embedding)
+    ).SerializeToString()
+
+
+def decode_frame_embedding(data: bytes) -> FrameEmbedding:
+    """Decode what a model saw in a frame, from outside.
+
+    What the numbers are worth is not looked at: see ``services.core.neighbours.flaw_of``.
+
+    Args:
+        data: Value of a record of the ``embeddings`` topic.
+
+    Raises:
+        EventDecodeError: If the bytes are not that or a field breaks its rule.
+    """
+    return _strictly("FrameEmbedding", lambda: _frame_embedding(_parse(events_pb2.FrameEmbedding, data)))
+
+
+def _frame_embedding(message: events_pb2.FrameEmbedding) -> FrameEmbedding:
+    return FrameEmbedding(_inspection(message.inspection), _half_floats(message.embedding_f16))
+
+
+def _half_bytes(embedding: NDArray[np.float16]) -> bytes:
+    if embedding.ndim != 1:
+        raise InvalidInputError(f"embedding must have shape (D,), got {embedding.shape}")
+    return embedding.astype("<f2", copy=False).tobytes()
+
+
+def _half_floats(data: bytes) -> NDArray[np.float16]:
+    if len(data) % 2:
+        raise InvalidInputError(f"embedding_f16 must hold whole half floats, an even number of bytes, got {len(data)}")
+    return np.frombuffer(data, dtype="<f2").astype(np.float16, copy=False)
+
+
+# ---- what the shadow says
+
+
+def encode_shadow_inspection(said: ShadowInspection) -> bytes:
+    """Encode what the version in the shadow says of a frame."""
+    return events_pb2.ShadowInspection(
+        shadow=inspection_to_message(said.shadow),
+        live_verdict=VERDICT_TO_WIRE[said.live_verdict],
+        live_score=said.live_score,
+        live_version=said.live_version,
+        detail=said.detail,
+    ).SerializeToString()
+
+
+def decode_shadow_inspection(data: bytes) -> ShadowInspection:
+    """Decode what a version in the shadow says, from outside.
+
+    Args:
+        data: Value of a record of the ``shadow`` topic.
+
+    Raises:
+        EventDecodeError: If the bytes are not that or a field breaks its rule.
+    """
+    return _strictly("ShadowInspection", lambda: _shadow_inspection(_parse(events_pb2.ShadowInspection, data)))
+
+
+def _shadow_inspection(message: events_pb2.ShadowInspection) -> ShadowInspection:
+    if not message.HasField("shadow"):
+        raise InvalidInputError("shadow must be set, got none")
+    shadow = _inspection(message.shadow)
+    _at_least("shadow.model_version", shadow.model_version, 1)
+    if message.detail and shadow.verdict is not Verdict.REVIEW:
+        raise InvalidInputError(f"a shadow that gave no answer must say REVIEW, got {shadow.verdict.name}")
+    return ShadowInspection(
+        shadow=shadow,
+        live_verdict=VERDICT_FROM_WIRE.get(message.live_verdict, Verdict.REVIEW),
+        live_score=message.live_score,
+        live_version=_at_least("live_version", message.live_version, 1),
+        detail=message.detail,
     )
 
 
@@ -348,6 +442,11 @@ def _case(message: events_pb2.Case) -> Case:
 
 def encode_alias_state(state: AliasState) -> bytes:
     """Encode the whole state of an alias."""
+    return alias_state_to_message(state).SerializeToString()
+
+
+def alias_state_to_message(state: AliasState) -> events_pb2.AliasState:
+    """The protobuf form of an alias' state, for servicers that answer with it."""
     return events_pb2.AliasState(
         alias=state.alias,
         revision=state.revision,
@@ -359,7 +458,7 @@ def encode_alias_state(state: AliasState) -> bytes:
         actor=state.actor,
         at_ns=state.at_ns,
         note=state.note,
-    ).SerializeToString()
+    )
 
 
 def decode_alias_state(data: bytes) -> AliasState:
@@ -372,6 +471,11 @@ def decode_alias_state(data: bytes) -> AliasState:
         EventDecodeError: If the bytes are not an alias state or a field breaks its rule.
     """
     return _strictly("AliasState", lambda: _alias_state(_parse(events_pb2.AliasState, data)))
+
+
+def alias_state_from_message(message: events_pb2.AliasState) -> AliasState:
+    """Validate an alias' state that came in an answer; raises as :func:`decode_alias_state`."""
+    return _strictly("AliasState", lambda: _alias_state(message))
 
 
 def _alias_state(message: events_pb2.AliasState) -> AliasState:

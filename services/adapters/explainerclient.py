@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,26 +9,13 @@ import grpc
 from sightline.v1 import explainer_service_pb2, explainer_service_pb2_grpc
 
 from services.adapters.codec_explained import explanation_from_message
+from services.adapters.grpcpeer import GrpcPeer
 from services.core.errors import (
-    BusyError,
-    DeadlineError,
     ExplanationError,
-    InvalidInputError,
-    NotFoundError,
-    SightlineError,
-    UnavailableError,
 )
 from services.core.types import Explanation
 
 _MAX_MESSAGE_BYTES: Final = 64_000_000
-_ERRORS: Final[dict[grpc.StatusCode, Callable[[str], SightlineError]]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
-    grpc.StatusCode.NOT_FOUND: NotFoundError,
-    grpc.StatusCode.UNAVAILABLE: UnavailableError,
-    grpc.StatusCode.UNIMPLEMENTED: UnavailableError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: BusyError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +40,9 @@ class ExplainCall:
 class ExplanationStream:
     """The answers to one call, in their order. ``cancel`` may be called from any thread and ends the work."""
 
-    def __init__(self, responses: Any) -> None:
+    def __init__(self, responses: Any, peer: GrpcPeer) -> None:
         self._responses = responses
+        self._peer = peer
         self._cancelled = False
 
     def next(self) -> tuple[Explanation, bool] | None:
@@ -77,7 +64,7 @@ class ExplanationStream:
         except grpc.RpcError as error:
             if self._cancelled:
                 return None
-            raise _domain_error(error) from error
+            raise self._peer.error(error) from error
         if response is None:
             return None
         return explanation_from_message(response.explanation), bool(response.final)
@@ -97,13 +84,14 @@ class GrpcExplainer:
         Args:
             address: ``host:port``.
         """
-        options = [
-            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_reconnect_backoff_ms", 3_000),
-        ]
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._stub = explainer_service_pb2_grpc.ExplainerServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._peer = GrpcPeer(
+            address,
+            "explainer service",
+            max_message_bytes=_MAX_MESSAGE_BYTES,
+            tells_deadlines=True,
+            failure=ExplanationError,
+        )
+        self._stub = explainer_service_pb2_grpc.ExplainerServiceStub(self._peer.channel)  # type: ignore[no-untyped-call]
 
     def explain(self, call: ExplainCall, timeout_s: float) -> ExplanationStream:
         """Begin to explain one image.
@@ -119,19 +107,8 @@ class GrpcExplainer:
             method=call.method,
             frame_id=call.frame_id,
         )
-        return ExplanationStream(self._stub.Explain(request, timeout=timeout_s))
+        return ExplanationStream(self._stub.Explain(request, timeout=timeout_s), self._peer)
 
     def close(self) -> None:
         """Cancel what is in flight and let go; idempotent."""
-        self._channel.close()
-
-
-def _domain_error(error: grpc.RpcError) -> SightlineError:
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    said = (error.details() if isinstance(error, grpc.Call) else "") or "nothing"
-    make = _ERRORS.get(code)
-    if make is None:
-        return ExplanationError(f"the explainer service must answer, got {code.name}: {said}")
-    if make is UnavailableError:
-        return UnavailableError(f"the explainer service must answer, got {code.name}: {said}")
-    return make(said)
+        self._peer.close()

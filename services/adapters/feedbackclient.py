@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import grpc
 from sightline.v1 import feedback_service_pb2, feedback_service_pb2_grpc
 
 from services.adapters.codec import KIND_TO_WIRE, VERDICT_TO_WIRE
 from services.adapters.codec_explained import explanation_from_message
+from services.adapters.codec_neighbours import neighbours_from_message
 from services.adapters.codec_review import (
     STATE_FROM_WIRE,
     STATE_TO_WIRE,
@@ -18,33 +17,19 @@ from services.adapters.codec_review import (
     review_from_message,
     review_to_message,
 )
+from services.adapters.grpcpeer import GrpcPeer
 from services.adapters.ports import CaseFilter, CasePage, QueueOrder, ReviewFilter, ReviewPage, ReviewStats
-from services.core.errors import (
-    BusyError,
-    ConflictError,
-    InvalidInputError,
-    NotFoundError,
-    SightlineError,
-    UnavailableError,
-)
+from services.core.neighbours import Neighbours
 from services.core.review import CaseState, QueuedCase, Review
 from services.core.types import Explanation
 
 # A case with many large maps, or a mask of the largest picture.
 _MAX_MESSAGE_BYTES: Final = 64_000_000
-_ERRORS: Final[dict[grpc.StatusCode, Callable[[str], SightlineError]]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
-    grpc.StatusCode.NOT_FOUND: NotFoundError,
-    grpc.StatusCode.ABORTED: ConflictError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: BusyError,
-}
 _ORDER_TO_WIRE: Final = {
     QueueOrder.BY_GAIN: feedback_service_pb2.QUEUE_ORDER_BY_GAIN,
     QueueOrder.NEWEST: feedback_service_pb2.QUEUE_ORDER_NEWEST,
     QueueOrder.OLDEST: feedback_service_pb2.QUEUE_ORDER_OLDEST,
 }
-# gRPC has no status of its own for it: the same one says that a server is busy.
-_TOO_LARGE: Final = "larger than max"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,13 +63,8 @@ class FeedbackClient:
         Args:
             address: ``host:port``.
         """
-        options = [
-            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_reconnect_backoff_ms", 3_000),
-        ]
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._stub = feedback_service_pb2_grpc.FeedbackServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._peer = GrpcPeer(address, "feedback service", max_message_bytes=_MAX_MESSAGE_BYTES)
+        self._stub = feedback_service_pb2_grpc.FeedbackServiceStub(self._peer.channel)  # type: ignore[no-untyped-call]
 
     def list_queue(
         self,
@@ -107,19 +87,19 @@ class FeedbackClient:
             timeout_s: Deadline.
         """
         request = feedback_service_pb2.ListQueueRequest(
-            filter=_case_filter(where),
+            filter=case_filter_to_message(where),
             order=_ORDER_TO_WIRE[order],
             page_size=limit,
             page_token=token,
             not_held_from=not_held_from,
         )
-        response = _ask(self._stub.ListQueue, request, timeout_s)
+        response = self._peer.ask(self._stub.ListQueue, request, timeout_s)
         return CasePage(tuple(queued_case_from_message(one) for one in response.cases), response.next_page_token)
 
     def get_case(self, case_id: str, timeout_s: float = 10.0) -> CaseView:
         """One case with its maps and everything that was said of it."""
         request = feedback_service_pb2.GetCaseRequest(case_id=case_id)
-        response = _ask(self._stub.GetCase, request, timeout_s)
+        response = self._peer.ask(self._stub.GetCase, request, timeout_s)
         return CaseView(
             case=queued_case_from_message(response.summary),
             explanations=tuple(explanation_from_message(one) for one in response.explanations),
@@ -134,7 +114,7 @@ class FeedbackClient:
             Until when it is held, nanoseconds since the epoch; 0 after a release.
         """
         request = feedback_service_pb2.ClaimCaseRequest(case_id=case_id, reviewer=reviewer, release=release)
-        return int(_ask(self._stub.ClaimCase, request, timeout_s).until_ns)
+        return int(self._peer.ask(self._stub.ClaimCase, request, timeout_s).until_ns)
 
     def submit(self, review: Review, mask_png: bytes, timeout_s: float = 10.0) -> tuple[Review, CaseState]:
         """Give an answer; the same review twice is one review.
@@ -148,10 +128,17 @@ class FeedbackClient:
             The review as it is on record, and how far people are with the case now.
         """
         request = feedback_service_pb2.SubmitReviewRequest(review=review_to_message(review), mask_png=mask_png)
-        return _taken(_ask(self._stub.SubmitReview, request, timeout_s))
+        return _taken(self._peer.ask(self._stub.SubmitReview, request, timeout_s))
 
     def undo(
-        self, review_id: str, undone_review_id: str, reviewer: str, said_at_ns: int, timeout_s: float = 10.0
+        self,
+        review_id: str,
+        undone_review_id: str,
+        reviewer: str,
+        said_at_ns: int,
+        timeout_s: float = 10.0,
+        *,
+        only_own: bool = False,
     ) -> tuple[Review, CaseState]:
         """Take an answer back; the same id twice is one undo.
 
@@ -161,14 +148,19 @@ class FeedbackClient:
             reviewer: Who takes it back.
             said_at_ns: When, by their own clock; 0 = not known.
             timeout_s: Deadline.
+            only_own: Raises ``ForbiddenError`` for what somebody else said.
 
         Returns:
             The undo as it is on record, and how far people are with the case now.
         """
         request = feedback_service_pb2.UndoReviewRequest(
-            review_id=review_id, undone_review_id=undone_review_id, reviewer=reviewer, said_at_ns=said_at_ns
+            review_id=review_id,
+            undone_review_id=undone_review_id,
+            reviewer=reviewer,
+            said_at_ns=said_at_ns,
+            only_own=only_own,
         )
-        return _taken(_ask(self._stub.UndoReview, request, timeout_s))
+        return _taken(self._peer.ask(self._stub.UndoReview, request, timeout_s))
 
     def list_reviews(self, where: ReviewFilter, *, limit: int, token: str = "", timeout_s: float = 10.0) -> ReviewPage:
         """One page of reviews, the newest first; see :meth:`list_queue`."""
@@ -181,13 +173,17 @@ class FeedbackClient:
             page_token=token,
             standing_only=where.standing_only,
         )
-        response = _ask(self._stub.ListReviews, request, timeout_s)
-        return ReviewPage(tuple(review_from_message(one) for one in response.reviews), response.next_page_token)
+        response = self._peer.ask(self._stub.ListReviews, request, timeout_s)
+        return ReviewPage(
+            tuple(review_from_message(one) for one in response.reviews),
+            response.next_page_token,
+            tuple(queued_case_from_message(one) for one in response.cases),
+        )
 
     def stats(self, where: CaseFilter, timeout_s: float = 10.0) -> ReviewStats:
         """Counts of cases and of what people settled on."""
-        request = feedback_service_pb2.GetStatsRequest(filter=_case_filter(where))
-        response = _ask(self._stub.GetStats, request, timeout_s)
+        request = feedback_service_pb2.GetStatsRequest(filter=case_filter_to_message(where))
+        response = self._peer.ask(self._stub.GetStats, request, timeout_s)
         return ReviewStats(
             open=response.open,
             reviewed=response.reviewed,
@@ -198,12 +194,24 @@ class FeedbackClient:
             wrong_reason=response.wrong_reason,
         )
 
+    def neighbours(self, case_id: str, into_queue_for: str = "", timeout_s: float = 10.0) -> Neighbours:
+        """What resembles a case.
+
+        Args:
+            case_id: The case.
+            into_queue_for: In whose queue near hit and near miss come next; empty to look only.
+            timeout_s: Deadline.
+        """
+        request = feedback_service_pb2.NeighboursRequest(case_id=case_id, into_queue_for=into_queue_for)
+        return neighbours_from_message(self._peer.ask(self._stub.Neighbours, request, timeout_s))
+
     def close(self) -> None:
         """Cancel what is in flight and let go; idempotent."""
-        self._channel.close()
+        self._peer.close()
 
 
-def _case_filter(where: CaseFilter) -> feedback_service_pb2.CaseFilter:
+def case_filter_to_message(where: CaseFilter) -> feedback_service_pb2.CaseFilter:
+    """A filter as the service is asked."""
     message = feedback_service_pb2.CaseFilter(
         line_id=where.line_id,
         camera_id=where.camera_id,
@@ -228,24 +236,3 @@ def _taken(
     response: feedback_service_pb2.SubmitReviewResponse | feedback_service_pb2.UndoReviewResponse,
 ) -> tuple[Review, CaseState]:
     return review_from_message(response.review), STATE_FROM_WIRE.get(response.state, CaseState.OPEN)
-
-
-def _ask(call: Callable[..., Any], request: object, timeout_s: float) -> Any:
-    try:
-        return call(request, timeout=timeout_s)
-    except grpc.RpcError as error:
-        raise _domain_error(error) from error
-    except ValueError as error:
-        # What gRPC raises on a channel that was closed.
-        raise UnavailableError(f"the feedback service must be asked before its client is closed: {error}") from error
-
-
-def _domain_error(error: grpc.RpcError) -> SightlineError:
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    said = (error.details() if isinstance(error, grpc.Call) else "") or "nothing"
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in said:
-        return InvalidInputError(f"a message must be small enough for the feedback service, got: {said}")
-    make = _ERRORS.get(code)
-    if make is None:
-        return UnavailableError(f"the feedback service must answer, got {code.name}: {said}")
-    return make(said)

@@ -8,7 +8,12 @@
     holdout.json                  the frozen hold-out, by part
     reference/<file>              held-out good parts, encoded images
     reference/reference.safetensors   their scores and embeddings
+    training/parts.json           the base set: what the alias' first version was fitted and calibrated on, by part
+    training/embeddings.safetensors   those parts, then the hold-out's, as the frozen backbone sees them
     checksums.json                SHA-256 and size of everything above
+
+The base set is optional: a version without one serves as any other, and nothing can be learnt from people's answers to
+it. Every later version of an alias carries the same one.
 
 Nothing is ever changed in place, nothing is unpickled, and no file that is not listed, or whose bytes are not the
 listed ones, is accepted.
@@ -23,10 +28,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import safetensors
@@ -44,10 +49,14 @@ CHECKSUMS: Final = "checksums.json"
 REFERENCE_DIR: Final = "reference"
 REFERENCE: Final = f"{REFERENCE_DIR}/reference.safetensors"
 DETECTOR_DIR: Final = "detector"
+TRAINING_DIR: Final = "training"
+TRAINING_PARTS: Final = f"{TRAINING_DIR}/parts.json"
+TRAINING_EMBEDDINGS: Final = f"{TRAINING_DIR}/embeddings.safetensors"
 REQUIRED: Final = frozenset({MANIFEST, HOLDOUT, REFERENCE})
 
 _HOLDOUT_SCHEMA: Final = 1
 _CHECKSUMS_SCHEMA: Final = 1
+_PARTS_SCHEMA: Final = 1
 _MAX_FILES: Final = 4096
 MAX_FILE_BYTES: Final = 4 * 1024**3
 CONTENT_TYPES: Final = {".json": "application/json", ".jpg": "image/jpeg", ".png": "image/png"}
@@ -97,6 +106,47 @@ class Reference:
     embeddings: NDArray[np.float16]
 
 
+@dataclass(frozen=True, slots=True)
+class BasePart:
+    """One part of the base set.
+
+    Attributes:
+        part_id: The part; in one role only, and never in the hold-out.
+        product: What it is one of.
+        label: Its true class; ``good`` or a kind of fault.
+        role: Whether a version is fitted on it, or its operating point is chosen on it.
+        source: How to get its image again, as of a :class:`HoldoutPart`.
+        sha256: Digest of its encoded image, or of its pixels where it is drawn.
+    """
+
+    part_id: str
+    product: str
+    label: str
+    role: Literal["train", "calibration"]
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingBase:
+    """What every version of an alias is trained on besides what people answered.
+
+    Attributes:
+        parts: In row order.
+        embeddings: ``float32``, shape ``(N + H, D)``: rows of ``parts``, then of the hold-out in its own order, as the
+            frozen backbone sees them, whatever became of the backbone of this version.
+    """
+
+    parts: tuple[BasePart, ...]
+    embeddings: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _PartsFile:
+    parts: tuple[BasePart, ...]
+    schema: int = _PARTS_SCHEMA
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelVersion:
     """A whole model version in memory, ready to be written.
@@ -107,6 +157,7 @@ class ModelVersion:
         holdout: Parts that are never trained on.
         reference: Held-out good parts.
         detector: What a detector is kept as, by file name; empty for a network.
+        training: The base set; None where there is none.
     """
 
     manifest: ModelManifest
@@ -114,6 +165,7 @@ class ModelVersion:
     holdout: Holdout
     reference: Reference
     detector: Mapping[str, bytes] = field(default_factory=dict)
+    training: TrainingBase | None = None
 
 
 def write_version(version: ModelVersion, folder: Path) -> None:
@@ -134,6 +186,32 @@ def write_version(version: ModelVersion, folder: Path) -> None:
         write_file(staging / CHECKSUMS, _checksums_json(files))
         verify_version(staging)
         publish_folder(staging, folder)
+
+
+def renumber_version(folder: Path, destination: Path, version: int) -> ModelManifest:
+    """Write a version anew under another number, where its own was taken before it was stored.
+
+    Args:
+        folder: The version; verified first.
+        destination: Where; what lies there must be the same version, cut off or whole.
+        version: Its number.
+
+    Returns:
+        Its manifest.
+
+    Raises:
+        ModelFormatError: If the folder is damaged.
+    """
+    manifest = replace(verify_version(folder), version=version)
+    files = {name: read_file(folder, name) for name in listed_files(read_file(folder, CHECKSUMS))}
+    files[MANIFEST] = manifest.to_json()
+    with staging_folder(destination) as staging:
+        for name, data in files.items():
+            write_file(staging / name, data)
+        write_file(staging / CHECKSUMS, _checksums_json(files))
+        verify_version(staging)
+        publish_folder(staging, destination, keep_existing=True)
+    return manifest
 
 
 def code_version() -> str:
@@ -222,6 +300,48 @@ def read_reference(folder: Path) -> Reference:
     return reference
 
 
+def read_training(folder: Path) -> TrainingBase | None:
+    """Read a version's base set; verify the folder first.
+
+    Returns:
+        None where it has none.
+
+    Raises:
+        ModelFormatError: If the files are not what this release writes, or do not fit each other or the hold-out.
+    """
+    if TRAINING_PARTS not in listed_files(read_file(folder, CHECKSUMS)):
+        return None
+    parts = read_strictly(_PartsFile, load_json(read_file(folder, TRAINING_PARTS), TRAINING_PARTS), TRAINING_PARTS)
+    if parts.schema != _PARTS_SCHEMA:
+        raise ModelFormatError(f"{TRAINING_PARTS}: schema must be {_PARTS_SCHEMA}, got {parts.schema}")
+    try:
+        arrays = safetensors.numpy.load(read_file(folder, TRAINING_EMBEDDINGS))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ModelFormatError(f"{TRAINING_EMBEDDINGS}: must be a safetensors file, got {error}") from error
+    if set(arrays) != {"embeddings"}:
+        raise ModelFormatError(f"{TRAINING_EMBEDDINGS}: must hold embeddings, got {', '.join(sorted(arrays))}")
+    base = TrainingBase(parts.parts, arrays["embeddings"])
+    _check_training(base, read_holdout(folder))
+    return base
+
+
+def _check_training(base: TrainingBase, holdout: Holdout) -> None:
+    rows = len(base.parts) + len(holdout.parts)
+    found = base.embeddings
+    if found.ndim != 2 or len(found) != rows or found.dtype != np.float32 or not np.isfinite(found).all():
+        raise ModelFormatError(
+            f"{TRAINING_EMBEDDINGS}: must be finite float32 of shape ({rows}, D), one row a part of the base set "
+            f"and of the hold-out, got {found.dtype} of shape {found.shape}"
+        )
+    sides: dict[str, str] = {part.part_id: "holdout" for part in holdout.parts}
+    for part in base.parts:
+        if sides.setdefault(part.part_id, part.role) != part.role:
+            raise ModelFormatError(
+                f"{TRAINING_PARTS}: a part must be on one side only, got {ascii(part.part_id)[:80]} in "
+                f"{sides[part.part_id]} and {part.role}"
+            )
+
+
 def _files_of(version: ModelVersion) -> dict[str, bytes]:
     _check_reference(version.reference)
     if version.reference.embeddings.shape[1] != version.manifest.embedding_size:
@@ -246,11 +366,29 @@ def _files_of(version: ModelVersion) -> dict[str, bytes]:
     }
     for name, data in version.reference.images.items():
         files[f"{REFERENCE_DIR}/{_safe_name(name)}"] = data
+    if version.training is not None:
+        files |= _training_files(version.training, version)
     if version.manifest.detector:
         files |= {f"{DETECTOR_DIR}/{_safe_name(name)}": data for name, data in version.detector.items()}
     else:
         files[WEIGHTS] = version.weights
     return files
+
+
+def _training_files(base: TrainingBase, version: ModelVersion) -> dict[str, bytes]:
+    _check_training(base, version.holdout)
+    if base.embeddings.shape[1] != version.manifest.embedding_size:
+        raise ModelFormatError(
+            f"{TRAINING_EMBEDDINGS}: must have {version.manifest.embedding_size} columns as the manifest says, "
+            f"got {base.embeddings.shape[1]}"
+        )
+    parts = json.dumps(asdict(_PartsFile(base.parts)), sort_keys=True, separators=(",", ":")) + "\n"
+    # What this release could not read again must not be written.
+    load_json(parts.encode(), TRAINING_PARTS)
+    return {
+        TRAINING_PARTS: parts.encode(),
+        TRAINING_EMBEDDINGS: safetensors.numpy.save({"embeddings": np.ascontiguousarray(base.embeddings)}),
+    }
 
 
 def _check_reference(reference: Reference) -> None:
@@ -301,8 +439,10 @@ def listed_files(checksums: bytes) -> dict[str, tuple[int, str]]:
     is_detector = any(name.startswith(f"{DETECTOR_DIR}/") for name in read.files)
     if is_detector == (WEIGHTS in read.files):
         raise ModelFormatError(f"{CHECKSUMS}: must list either {WEIGHTS} or files in {DETECTOR_DIR}/")
+    if (TRAINING_PARTS in read.files) != (TRAINING_EMBEDDINGS in read.files):
+        raise ModelFormatError(f"{CHECKSUMS}: must list both {TRAINING_PARTS} and {TRAINING_EMBEDDINGS} or neither")
     for name, entry in read.files.items():
-        if name not in REQUIRED and name != WEIGHTS:
+        if name not in REQUIRED and name not in (WEIGHTS, TRAINING_PARTS, TRAINING_EMBEDDINGS):
             folder, _, file = name.partition("/")
             if folder not in (REFERENCE_DIR, DETECTOR_DIR):
                 raise ModelFormatError(f"{CHECKSUMS}: must list only a version's files, got {ascii(name)[:80]}")

@@ -36,15 +36,23 @@ class ModelRegistry:
         writer: Takes new states; ``None`` for those who only follow.
         timeout_s: Longest wait for the ends of the topic, and for an acknowledgement.
         topic: Where the states are.
+        on_state: Told of every state that counts, in order, those that are not the newest any more too.
     """
 
     def __init__(
-        self, reader: TopicReader, writer: RecordWriter | None = None, *, timeout_s: float = 15.0, topic: str = MODELS
+        self,
+        reader: TopicReader,
+        writer: RecordWriter | None = None,
+        *,
+        timeout_s: float = 15.0,
+        topic: str = MODELS,
+        on_state: Callable[[AliasState], None] = lambda _state: None,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._timeout_s = timeout_s
         self._topic = topic
+        self._on_state = on_state
         self._states: dict[str, AliasState] = {}
 
     @property
@@ -144,6 +152,7 @@ class ModelRegistry:
             known = self._states.get(state.alias)
             if known is None or state.revision > known.revision:
                 self._states[state.alias] = changed[state.alias] = state
+                self._on_state(state)
         return list(changed.values())
 
 

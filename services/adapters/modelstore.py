@@ -8,6 +8,7 @@ and may simply be repeated.
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.adapters.modelfolder import (
@@ -29,6 +30,15 @@ from services.adapters.modelfolder import (
 from services.adapters.ports import ObjectStore
 from services.core.errors import ConflictError, InvalidInputError, ModelFormatError, NotFoundError
 from services.core.manifest import ModelManifest, validate_alias
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """What the store knows of a version without its files."""
+
+    manifest: ModelManifest
+    size_bytes: int
+    """Of all its files."""
 
 
 class ModelStore:
@@ -128,7 +138,11 @@ class ModelStore:
         return tuple(sorted(found))
 
     def manifest(self, alias: str, version: int) -> ModelManifest:
-        """Read a version's manifest from the store, checked against its checksums.
+        """Read a version's manifest from the store; see :meth:`describe`."""
+        return self.describe(alias, version).manifest
+
+    def describe(self, alias: str, version: int) -> StoredVersion:
+        """Read a version's manifest from the store, checked against its checksums, and the size of the version.
 
         Raises:
             NotFoundError: If the store has no such version.
@@ -141,7 +155,7 @@ class ModelStore:
         check_content(MANIFEST, data, size, digest)
         manifest = ModelManifest.from_json(data)
         check_identity(manifest, alias, version)
-        return manifest
+        return StoredVersion(manifest, sum(each for each, _ in listed.values()))
 
     def reference_images(self, alias: str, version: int, most: int) -> list[bytes]:
         """Read some of a version's reference parts from the store, each checked against the checksums.

@@ -14,7 +14,14 @@ from minio.error import MinioException, S3Error
 
 from services.adapters.connection import StoreConnection
 from services.adapters.ports import ObjectStat
-from services.core.errors import ConflictError, InvalidInputError, NotFoundError, SightlineError, UnavailableError
+from services.core.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    SightlineError,
+    StoreFullError,
+    UnavailableError,
+)
 from services.core.types import ImageRef
 
 T = TypeVar("T")
@@ -23,6 +30,7 @@ _NS_PER_S = 1_000_000_000
 _NOT_FOUND = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject", "NotFound"})
 _CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidBucketName"})
+_FULL = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "QuotaExceeded"})
 _READ_CHUNK_BYTES = 256 * 1024
 
 
@@ -182,6 +190,8 @@ def _domain_error(error: S3Error, doing: str) -> SightlineError:
         return NotFoundError(f"an object must be there to {doing}, got {told}")
     if error.code in _CONFLICT:
         return ConflictError(f"nothing must lie there to {doing}, got {told}")
+    if error.code in _FULL:
+        return StoreFullError(f"object store must have room to {doing}, got {told}")
     if error.code in _REFUSED:
         return StoreRefusedError(f"object store must allow to {doing}, got {told}")
     return UnavailableError(f"object store must be able to {doing}, got {told}")

@@ -16,8 +16,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.neighbours import Relation
 from services.core.review import CaseState, QueuedCase, Review
-from services.core.types import CaseKind, ImageRef, RecordPosition, Verdict
+from services.core.statistics import (
+    CountedAudits,
+    CountedOutcomes,
+    CountedVerdicts,
+    GroupBy,
+    Inspected,
+    Slots,
+    Span,
+    StatisticsFilter,
+)
+from services.core.types import CaseKind, ImageRef, Inspection, RecordPosition, Verdict
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -481,6 +492,9 @@ class ReviewPage:
 
     reviews: tuple[Review, ...]
     next_token: str
+    cases: tuple[QueuedCase, ...] = ()
+    """The cases that they are of, each once and in no order, as far as they are known. The service gives them; an index
+    does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,6 +510,90 @@ class ReviewStats:
     wrong_reason: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptEmbedding:
+    """What the model saw in one frame."""
+
+    case_id: str
+    """Of the case that the frame is, or would be."""
+    inspection: Inspection
+    embedding: NDArray[np.float16]
+    """Of length 1, shape ``(D,)``; see ``services.core.neighbours.unit``."""
+    expires_at_ns: int = 0
+    """When it is forgotten; 0 for a case, whose embedding stays."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeighbourQuery:
+    """Whose neighbours are looked for."""
+
+    alias: str
+    model_version: int
+    embedding: NDArray[np.float16]
+    """As in :class:`KeptEmbedding`."""
+    own: Verdict | None
+    """Class of the case, PASS or FAIL; None finds the farthest only."""
+    part_id: str
+    """Pictures of this part are no neighbours."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NearestEmbeddings:
+    """What an index of embeddings finds."""
+
+    found: Mapping[Relation, tuple[tuple[float, KeptEmbedding], ...]]
+    """By relation the best ones with their cosines, the best first; relations without any are left out."""
+    compared: int
+    exact: bool
+    """Whether every embedding was compared."""
+
+
+class EmbeddingIndex(Protocol):
+    """Embeddings of frames and cases, ready to be asked for neighbours. Thread-safe."""
+
+    def put(self, embeddings: Sequence[KeptEmbedding]) -> int:
+        """Keep embeddings, all or none; what is known stays as it is, but for a frame that has become a case.
+
+        Returns:
+            How many were left out because they have another length than those of their model version.
+
+        Raises:
+            UnavailableError: When the database does not answer, or is full.
+        """
+        ...
+
+    def find(self, case_id: str) -> KeptEmbedding:
+        """One embedding; raises ``NotFoundError``."""
+        ...
+
+    def nearest(self, query: NeighbourQuery, *, most: int, now_ns: int) -> NearestEmbeddings:
+        """Find what is most and least similar.
+
+        The first question about a version takes as long as it takes to read its embeddings.
+
+        Args:
+            query: Whose neighbours.
+            most: Of each relation.
+            now_ns: The present; what has expired by then is not found.
+
+        Raises:
+            UnavailableError: When the database does not answer.
+        """
+        ...
+
+    def tidy(self, now_ns: int) -> int:
+        """Forget what has expired, and what a version has beyond its bound; gives how many."""
+        ...
+
+    def forget(self, case_ids: Sequence[str]) -> None:
+        """Forget the embeddings of frames that are of no use any more; those of cases stay."""
+        ...
+
+    def forget_cases(self) -> None:
+        """Forget the embeddings of cases, before they are put again from the record."""
+        ...
+
+
 class CaseIndex(Protocol):
     """The cases and reviews, ready to be asked. A read model: the record has everything. Thread-safe."""
 
@@ -509,12 +607,16 @@ class CaseIndex(Protocol):
         """
         ...
 
-    def add_review(self, review: Review, *, published: bool) -> None:
+    def add_review(self, review: Review, *, published: bool, ends_claim: bool = False) -> CaseState:
         """Add a review and bring its case's state up to date; one that is known is not added again.
 
         Args:
             review: As it is on record.
             published: Whether it is in the ``reviews`` topic; see :meth:`unpublished`.
+            ends_claim: Whether whoever gave it holds the case no longer.
+
+        Returns:
+            How far people are with the case now; open while the case is not there.
 
         Raises:
             UnavailableError: When the database does not answer, or is full.
@@ -523,6 +625,30 @@ class CaseIndex(Protocol):
 
     def find_case(self, case_id: str) -> QueuedCase:
         """One case, with its state and claim; raises ``NotFoundError``."""
+        ...
+
+    def find_cases(self, text: str, *, limit: int, now_ns: int) -> tuple[QueuedCase, ...]:
+        """Cases by what is printed on a part or was copied from a page.
+
+        Args:
+            text: The id of a case or of a frame, whole, or the beginning of a part's id, in capitals or not.
+            limit: Most of them.
+            now_ns: The present; claims that ended before are not given.
+
+        Returns:
+            By the part's id, and of one part in the order of capture.
+
+        Raises:
+            InvalidInputError: For a text that is the beginning of no id.
+        """
+        ...
+
+    def cases_of(self, case_ids: Sequence[str]) -> tuple[QueuedCase, ...]:
+        """Those of some cases that are known, without their claims and in no order.
+
+        Args:
+            case_ids: At most 1 000.
+        """
         ...
 
     def find_review(self, review_id: str) -> Review:
@@ -588,10 +714,91 @@ class CaseIndex(Protocol):
         """These are in the topic now."""
         ...
 
+    def needs_fill(self) -> bool:
+        """Whether it lacks what is on record: it is empty, or a fill of it has begun and not ended."""
+        ...
+
+    def note_fill(self, *, ended: bool) -> None:
+        """A fill from the record begins, or has ended."""
+        ...
+
     def clear(self) -> None:
         """Forget everything but claims, before it is built anew."""
         ...
 
     def close(self) -> None:
         """Let go; idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CountedTo:
+    """How far a partition is counted."""
+
+    offset: int
+    """The next record to count."""
+    timestamp_ms: int
+    """The latest time that any counted record of it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictToCount:
+    """A record of the ``verdicts`` topic, as far as it is counted."""
+
+    partition: TopicPartition
+    offset: int
+    timestamp_ms: int
+    of: Inspected | None
+    """None for what is passed over: not readable, or said before."""
+    captured_at_s: int = 0
+    verdict: Verdict = Verdict.REVIEW
+    in_time: bool = True
+
+
+class VerdictCounts(Protocol):
+    """Verdicts counted by spans of time, for longer than their topic keeps them. Thread-safe."""
+
+    def counted_to(self, topic: str) -> Mapping[TopicPartition, CountedTo]:
+        """How far each partition of a topic is counted; partitions of which nothing is are absent."""
+        ...
+
+    def add(self, verdicts: Sequence[VerdictToCount]) -> int:
+        """Count records, and note in the same transaction how far their partitions are counted.
+
+        A record before that place was counted and is passed over; if it was written after everything that was counted,
+        the topic was made anew, and counting begins with it.
+
+        Args:
+            verdicts: In order of their offsets within each partition.
+
+        Returns:
+            How many were counted.
+
+        Raises:
+            UnavailableError: When the database does not answer, or is full.
+        """
+        ...
+
+    def read(
+        self, where: StatisticsFilter, span: Span, group_by: GroupBy, slots: Slots | None
+    ) -> Sequence[CountedVerdicts]:
+        """Sums over the spans that begin within a stretch of time."""
+        ...
+
+    def tidy(self, *, merge_before_s: int, drop_before_s: int) -> None:
+        """Merge spans that begin before a time into quarters of an hour, and drop those before another."""
+        ...
+
+
+class CaseOutcomes(Protocol):
+    """What people found of cases, counted for statistics. Thread-safe."""
+
+    def outcomes(
+        self, where: StatisticsFilter, span: Span, group_by: GroupBy, slots: Slots | None
+    ) -> Sequence[CountedOutcomes]:
+        """Cases captured within a stretch of time that people are done with."""
+        ...
+
+    def audits(self, where: StatisticsFilter, span: Span, slots: Slots | None) -> Sequence[CountedAudits]:
+        """Passed inspections that were drawn within a stretch of time, by everything that tells them apart."""
         ...

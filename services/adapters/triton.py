@@ -334,7 +334,7 @@ class TritonControl:
         Raises:
             UnavailableError: When Triton does not answer in time.
         """
-        return frozenset(name for name, (state, _) in self._index().items() if state == "READY")
+        return frozenset(name for name, state in self._index().items() if state == "READY")
 
     def load(self, model_name: str, timeout_s: float) -> None:
         """Load a model from the repository folder; see ``ModelControl.load``."""
@@ -362,20 +362,34 @@ class TritonControl:
                 return
             _, why = reason_of(error)
             raise UnavailableError(f"Triton must unload {model_name} within {timeout_s} s: {why}") from error
-        while self._index().get(model_name, ("", ""))[0] in {"READY", "UNLOADING", "LOADING"}:
+        while self._is_there(model_name):
             if time.monotonic() >= deadline_s:
                 raise UnavailableError(f"Triton must unload {model_name} within {timeout_s} s, it did not")
             time.sleep(_POLL_S)
+
+    def _is_there(self, model_name: str) -> bool:
+        try:
+            return self._index().get(model_name, "") in {"READY", "UNLOADING", "LOADING"}
+        except UnavailableError:
+            # Its folder changed while Triton read it, or Triton is gone: the deadline tells.
+            return True
 
     def close(self) -> None:
         """Let go; idempotent."""
         self._endpoint.close([])
 
-    def _index(self) -> dict[str, tuple[str, str]]:
-        message = service_pb2.RepositoryIndexRequest()
-        try:
-            response = self._endpoint.stub.RepositoryIndex(message, timeout=self._timeout_s)
-        except (grpc.RpcError, ValueError) as error:
-            _, why = reason_of(error)
-            raise UnavailableError(f"Triton must list its models within {self._timeout_s} s: {why}") from error
-        return {model.name: (model.state, model.reason) for model in response.models}
+    def _index(self) -> dict[str, str]:
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            left_s = deadline_s - time.monotonic()
+            try:
+                response = self._endpoint.stub.RepositoryIndex(
+                    service_pb2.RepositoryIndexRequest(), timeout=max(0.0, left_s)
+                )
+                return {model.name: model.state for model in response.models}
+            except (grpc.RpcError, ValueError) as error:
+                code, why = reason_of(error)
+                # Triton looks through its folder too, and fails where a folder goes while it looks: that passes.
+                if code is not grpc.StatusCode.INTERNAL or left_s <= _POLL_S:
+                    raise UnavailableError(f"Triton must list its models within {self._timeout_s} s: {why}") from error
+            time.sleep(_POLL_S)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import threading
 
-from services.adapters.ports import ObjectStore
-from services.core.errors import ImageError, SightlineError
+from services.adapters.codec import decode_frame
+from services.adapters.ports import ObjectStore, RecordFetcher
+from services.core import topics
+from services.core.errors import ImageError, NotFoundError, SightlineError
 from services.core.imaging import probe
-from services.core.types import ImageRef
+from services.core.types import ImageRef, Inspection
 
 _SUFFIX = {"jpeg": "jpg", "tiff": "tif"}
 
@@ -34,6 +37,48 @@ def fetch_image(store: ObjectStore, ref: ImageRef | None, *, max_bytes: int) -> 
     if hashlib.sha256(data).hexdigest() != ref.sha256:
         raise ImageError(f"an image must have its reference's digest {ref.sha256}, got other bytes at {ref.key}")
     return data
+
+
+class FramePictures:
+    """Reads the pictures of frames by what their verdicts say of where they lie. Thread-safe.
+
+    Args:
+        store: Pictures by reference.
+        fetcher: Reads frames whose pictures lie inline; used by one thread at a time.
+        max_bytes: Largest encoded image that is read.
+        timeout_s: Longest time for one record.
+    """
+
+    def __init__(self, store: ObjectStore, fetcher: RecordFetcher, *, max_bytes: int, timeout_s: float) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._turn = threading.Lock()
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+
+    def picture_of(self, inspection: Inspection) -> bytes:
+        """Read the picture that a verdict is about.
+
+        Raises:
+            NotFoundError: When it is gone, or the verdict does not say where it lies.
+            InvalidInputError: When other bytes lie there.
+            UnavailableError: When the object store or the broker does not answer.
+        """
+        place = inspection.position
+        if inspection.image_ref is not None:
+            return fetch_image(self._store, inspection.image_ref, max_bytes=self._max_bytes)
+        if place is None or place.topic != topics.FRAMES:
+            got = "nothing" if place is None else place.topic
+            raise NotFoundError(f"a verdict must say where in {topics.FRAMES} its picture lies, got {got}")
+        with self._turn:
+            record = self._fetcher.fetch(place, self._timeout_s)
+        frame = decode_frame(record.value)
+        # After a topic was made anew, an old place holds another frame.
+        if frame.frame_id != inspection.frame_id:
+            raise NotFoundError(f"the record at {place} must be frame {inspection.frame_id}, got {frame.frame_id}")
+        if frame.image is not None:
+            return frame.image
+        return fetch_image(self._store, frame.image_ref, max_bytes=self._max_bytes)
 
 
 def case_image_key(line_id: str, camera_id: str, frame_id: str, suffix: str, now_ns: int) -> str:

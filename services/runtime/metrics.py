@@ -71,6 +71,24 @@ DETECTOR_SWAPS = Counter("sightline_detector_swaps_total", "Changes of the versi
 DETECTOR_LAST_SUCCESS = Gauge(
     "sightline_detector_last_success_timestamp_seconds", "When a verdict was last acknowledged."
 )
+DETECTOR_SHADOW_VERSION = Gauge(
+    "sightline_detector_shadow_version", "Model version that scores in the shadow; 0 while none does.", ["alias"]
+)
+DETECTOR_SHADOW_FRAMES = Counter(
+    "sightline_detector_shadow_frames_total",
+    "Frames drawn for the shadow by what came of them: answered, refused, failed, not_ready, over_rate, queue_full, "
+    "no_image, ended, unwritten.",
+    ["model", "outcome"],
+)
+DETECTOR_SHADOW_VERDICTS = Counter(
+    "sightline_detector_shadow_verdicts_total",
+    "Verdicts of the shadow acknowledged by Kafka, with the live one of the same frame.",
+    ["model", "live", "shadow"],
+)
+DETECTOR_SHADOW_INFER_SECONDS = Histogram(
+    "sightline_detector_shadow_infer_seconds", "From request to answer of the shadow.", buckets=_LATENCY_S
+)
+DETECTOR_SHADOW_WAITING = Gauge("sightline_detector_shadow_waiting_frames", "Frames that wait for the shadow.")
 
 # ---- explainer
 _EXPLANATION_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
@@ -142,7 +160,7 @@ FEEDBACK_LAG = Gauge("sightline_feedback_lag_cases", "Records behind the end, ov
 FEEDBACK_IN_FLIGHT = Gauge("sightline_feedback_in_flight_cases", "Cases taken and not yet settled.")
 FEEDBACK_PAUSED = Gauge("sightline_feedback_paused", "1 while partitions are paused.")
 FEEDBACK_DEPENDENCY_UP = Gauge(
-    "sightline_feedback_dependency_up", "0 while the dependency is waited for: cases, reviews.", ["dependency"]
+    "sightline_feedback_dependency_up", "0 while the dependency is waited for: cases, reviews, counts.", ["dependency"]
 )
 FEEDBACK_LAST_SUCCESS = Gauge(
     "sightline_feedback_last_success_timestamp_seconds", "When a case last came into the index."
@@ -157,7 +175,66 @@ FEEDBACK_UNPUBLISHED = Gauge(
     "sightline_feedback_unpublished", "Reviews on record that wait for Kafka, up to a batch of 200."
 )
 FEEDBACK_PUBLISHED = Counter("sightline_feedback_published_total", "Reviews acknowledged by Kafka.")
+FEEDBACK_EXPORTS = Counter("sightline_feedback_exports_total", "Exports, by how they ended.", ["layout", "outcome"])
+FEEDBACK_EXPORTED_CASES = Counter("sightline_feedback_exported_cases_total", "Cases put into archives.")
+FEEDBACK_EMBEDDINGS = Counter(
+    "sightline_feedback_embeddings_total",
+    "Embeddings taken in, by what became of them: kept, forgotten later, expired on arrival, or the flaw they have.",
+    ["outcome"],
+)
+FEEDBACK_NEIGHBOURS = Counter(
+    "sightline_feedback_neighbours_total",
+    "Neighbours of wrong verdicts brought into a queue, by relation; picture_gone: passed over.",
+    ["relation"],
+)
+FEEDBACK_NEIGHBOUR_SECONDS = Histogram(
+    "sightline_feedback_neighbour_seconds",
+    "Looking for the neighbours of a case.",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0),
+)
 FEEDBACK_CALLS = Counter("sightline_feedback_calls_total", "gRPC calls, by how they ended.", ["call", "outcome"])
+FEEDBACK_COMPARED = Counter(
+    "sightline_feedback_compared_total",
+    "Parts and frames inspected again after a new model, by how it went.",
+    ["outcome"],
+)
+FEEDBACK_COMPARE_WAITING = Gauge(
+    "sightline_feedback_compare_waiting", "Parts and frames that are still to be inspected again after a new model."
+)
+
+FEEDBACK_VERDICTS = Counter(
+    "sightline_feedback_verdicts_total", "Verdicts for the statistics: counted, repeated or unreadable.", ["outcome"]
+)
+FEEDBACK_VERDICTS_LAG = Gauge(
+    "sightline_feedback_lag_verdicts", "Verdicts that are not counted yet, over the assigned partitions."
+)
+
+# ---- trainer
+TRAINER_RUNS = Counter("sightline_trainer_runs_total", "Runs that have ended, by outcome.", ["outcome"])
+TRAINER_STAGE = Gauge("sightline_trainer_stage", "1 for the stage that the run of an alias is in.", ["alias", "stage"])
+TRAINER_STAGE_SECONDS = Histogram(
+    "sightline_trainer_stage_seconds",
+    "Time that runs spent in a stage.",
+    ["stage"],
+    buckets=(1, 5, 15, 60, 180, 600, 1_800, 3_600, 14_400, 86_400),
+)
+TRAINER_NEW_REVIEWS = Gauge(
+    "sightline_trainer_new_reviews", "Answers that came or were taken back since the last run.", ["alias"]
+)
+TRAINER_PROMOTIONS = Counter("sightline_trainer_promotions_total", "Candidates that went live.", ["alias"])
+TRAINER_ROLLBACKS = Counter(
+    "sightline_trainer_rollbacks_total",
+    "Versions that the watch took back, by the bound that was broken.",
+    ["alias", "reason"],
+)
+TRAINER_REVIEWS = Counter(
+    "sightline_trainer_reviews_total", "Records of the reviews topic: counted, or unreadable.", ["outcome"]
+)
+TRAINER_LAG = Gauge("sightline_trainer_lag_reviews", "Reviews that are not counted yet, over the assigned partitions.")
+TRAINER_CALLS = Counter("sightline_trainer_calls_total", "gRPC calls, by how they ended.", ["call", "outcome"])
+TRAINER_DEPENDENCY_UP = Gauge(
+    "sightline_trainer_dependency_up", "0 while the dependency is waited for: record.", ["dependency"]
+)
 
 # ---- serving
 SERVING_VERSION_STATE = Gauge(
@@ -206,6 +283,9 @@ DASHBOARD_EVENTS = Counter("sightline_dashboard_events_total", "Verdicts read fr
 DASHBOARD_UNDECODABLE = Counter("sightline_dashboard_undecodable_total", "Records that could not be read.")
 DASHBOARD_PICTURES = Counter(
     "sightline_dashboard_pictures_total", "Pictures asked for by browsers, by how it went.", ["outcome"]
+)
+DASHBOARD_SIGN_INS = Counter(
+    "sightline_dashboard_sign_ins_total", "Attempts to sign in to the dashboard, by how they went.", ["outcome"]
 )
 DASHBOARD_KAFKA_UP = Gauge("sightline_dashboard_kafka_up", "1 while verdicts can be read.")
 DASHBOARD_EXPLAINED = Counter("sightline_dashboard_explained_total", "Explained cases read from Kafka.")

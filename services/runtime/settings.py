@@ -126,10 +126,29 @@ class IndexSettings(SettingsGroup):
     )
 
 
+class AccountsSettings(SettingsGroup):
+    """Where the accounts of the people at the dashboard lie; used where somebody has to sign in."""
+
+    url: SecretStr = Field(
+        default=SecretStr("sqlite:///.sightline/accounts/accounts.db"),
+        description="`sqlite:///FOLDER/FILE` (four slashes: an absolute path), or "
+        "`postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`, which several replicas share.",
+    )
+    audit_days: int = Field(
+        default=400, ge=1, le=36_500, description="Entries of the audit log are removed after this many days."
+    )
+
+
 class FeedbackAddressSettings(SettingsGroup):
     """Where reviews are taken, for those who ask there."""
 
     address: str = Field(default="", description="host:port of the feedback service's gRPC; empty offers no reviewing.")
+
+
+class TrainerAddressSettings(SettingsGroup):
+    """Where models are trained from people's answers, for those who ask there."""
+
+    address: str = Field(default="", description="host:port of the trainer's gRPC; empty offers no training.")
 
 
 class OpsSettings(SettingsGroup):
@@ -238,7 +257,12 @@ def load_settings(settings_class: type[S], **overrides: Any) -> S:
         for item in error.errors():
             name = "SIGHTLINE_" + "__".join(str(part) for part in item["loc"]).upper()
             secret = any(word in name for word in ("PASSWORD", "SECRET", "KEY", "TOKEN"))
-            value = "(hidden)" if secret else repr(item.get("input"))
+            given = item.get("input")
+            if isinstance(given, (dict, BaseModel)):
+                # A rule of a whole group says itself what it got; the group may hold secrets.
+                lines.append(f"  {name}: {item['msg']}" if item["loc"] else f"  {item['msg']}")
+                continue
+            value = "(hidden)" if secret else repr(given)
             lines.append(f"  {name}: {item['msg']}, got {value}")
         raise SettingsError("these settings are wrong:\n" + "\n".join(lines)) from None
 

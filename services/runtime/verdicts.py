@@ -1,4 +1,4 @@
-"""The records of verdicts and cases, for all who say one: the line's detector, and who searches an archive."""
+"""The records of verdicts, cases and embeddings, for all who say one: the detector, and who searches an archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.adapters import codec
 from services.adapters.ports import Headers
 from services.core import topics
 from services.core.identity import case_id
-from services.core.types import Case, CaseKind, ImageRef, Inspection
+from services.core.types import Case, CaseKind, FrameEmbedding, ImageRef, Inspection
 from services.runtime.outbox import Output
 
 _NO_EMBEDDING = np.empty(0, np.float16)
@@ -57,6 +57,18 @@ def case_output(
         image_ref=image_ref,
     )
     return Output(topics.CASES, inspection.camera_id.encode(), codec.encode_case(case), headers)
+
+
+def embedding_output(inspection: Inspection, embedding: NDArray[np.floating], headers: Headers = ()) -> Output:
+    """The record of what the model saw in a frame that became no case.
+
+    Args:
+        inspection: The verdict.
+        embedding: Input of the model's last layer, shape ``(D,)``.
+        headers: Of the record.
+    """
+    value = codec.encode_frame_embedding(FrameEmbedding(inspection, _half(embedding)))
+    return Output(topics.EMBEDDINGS, inspection.camera_id.encode(), value, headers)
 
 
 def likeliest_defect(classes: Sequence[str], probabilities: NDArray[np.floating]) -> str:
