@@ -142,7 +142,8 @@ def fit_images(
     n_fit = sum(len(side) for name, side in sides.items() if name not in told)
     manifest = _manifest(order, detector, scale, point, told, n_fit, images)
     files = CalibratedDetector(detector, scale).files()
-    reference, holdout = reference_parts(told["holdout"], scale), holdout_parts(told)
+    held = told["holdout"]
+    reference, holdout = reference_parts(held.images, scale.apply(held.scores), held.embeddings), holdout_parts(told)
     write_version(ModelVersion(manifest, b"", holdout, reference, files), destination)
     progress(1.0, "done")
     return manifest

@@ -238,16 +238,24 @@ def holdout_parts(told: Mapping[str, ScoredSet]) -> Holdout:
     )
 
 
-def reference_parts(side: ScoredSet, scale: Scale) -> Reference:
-    """Keep held-out good parts with what the version says of them."""
-    count = min(_REFERENCE_PARTS, len(side.images))
-    rows = [index * len(side.images) // count for index in range(count)]
-    names = [f"good-{number:04d}{side.images[row].path.suffix.lower()}" for number, row in enumerate(rows)]
+def reference_parts(
+    images: Sequence[LabelledImage], scores: NDArray[np.floating], embeddings: NDArray[np.floating]
+) -> Reference:
+    """Keep held-out good parts with what the version says of them.
+
+    Args:
+        images: Of good parts of the hold-out; evenly chosen where there are more than are kept.
+        scores: As verdicts are made of, shape ``(N,)``.
+        embeddings: Shape ``(N, D)``.
+    """
+    count = min(_REFERENCE_PARTS, len(images))
+    rows = [index * len(images) // count for index in range(count)]
+    names = [f"good-{number:04d}{images[row].path.suffix.lower()}" for number, row in enumerate(rows)]
     return Reference(
-        images={name: side.images[row].path.read_bytes() for name, row in zip(names, rows, strict=True)},
+        images={name: images[row].path.read_bytes() for name, row in zip(names, rows, strict=True)},
         files=tuple(names),
-        scores=scale.apply(side.scores[rows]).astype(np.float32),
-        embeddings=side.embeddings[rows].astype(np.float16),
+        scores=scores[rows].astype(np.float32),
+        embeddings=embeddings[rows].astype(np.float16),
     )
 
 

@@ -223,7 +223,8 @@ def fit_two_stage_version(
         code_version=code_version(),
         created_at_ns=time.time_ns(),
     )
-    reference = reference_parts(told["holdout"], _Odds())
+    held = told["holdout"]
+    reference = reference_parts(held.images, _Odds().apply(held.scores), held.embeddings)
     write_version(ModelVersion(manifest, save_state(model), holdout_parts(told), reference), destination)
     progress(1.0, "done")
     return manifest
