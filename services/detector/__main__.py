@@ -19,6 +19,7 @@ from services.detector.job import Deployment
 from services.detector.pipeline import DetectorPipeline
 from services.detector.servicer import DetectorServicer
 from services.detector.settings import DetectorSettings
+from services.detector.shadow import ShadowScorer
 from services.runtime import metrics
 from services.runtime.consumer import ConsumerLoop, LoopTimes
 from services.runtime.grpc_server import GrpcServer
@@ -65,8 +66,21 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
     stack.callback(deployments.close)
     writer = KafkaRecordWriter(kafka, max_block_s=_WRITER_BLOCK_S)
     stack.callback(_close_writer, writer)
+    shadow = None
+    if settings.shadow.share > 0:
+        # Not through shared memory: its places are the live version's.
+        asks_shadow = TritonInferenceClient(settings.triton.url_list, shared_memory="off")
+        stack.callback(asks_shadow.close)
+        shadow = ShadowScorer(settings, deployments, asks_shadow, writer, store)
     pipeline = DetectorPipeline(
-        settings, deployments, inference, writer, store, health, tracing_on=settings.tracing.exporter != "none"
+        settings,
+        deployments,
+        inference,
+        writer,
+        store,
+        health,
+        shadow=shadow,
+        tracing_on=settings.tracing.exporter != "none",
     )
     waiting_for("the models topic", deployments.load)
     deployments.follow(shutdown, settings.models_poll_s)

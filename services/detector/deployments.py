@@ -1,4 +1,7 @@
-"""Which model version answers for each alias: follows ``models`` and flips once every Triton is warm."""
+"""Which model version answers for each alias: follows ``models`` and flips once every Triton is warm.
+
+Which one is to score in the shadow is passed on as the topic says it.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,7 @@ class Deployments:
         self._health = health
         self._on_flip = on_flip
         self._live: dict[str, Deployment] = {}
+        self._shadows: dict[str, int] = {}
         self._read: dict[tuple[str, int], Deployment] = {}
         self._thread: threading.Thread | None = None
         self._told: dict[str, str] = {}
@@ -57,6 +61,22 @@ class Deployments:
     def live(self, alias: str) -> Deployment | None:
         """The version that answers for an alias now; None where there is none."""
         return self._live.get(alias)
+
+    def shadow_version(self, alias: str) -> int:
+        """The version that is to score beside the live one without effect; 0 where there is none.
+
+        What the models topic says and no more: whether it is warm is for whoever asks it to find out, since the live
+        version waits for nothing of the shadow's.
+        """
+        return self._shadows.get(alias, 0)
+
+    def read(self, alias: str, version: int) -> Deployment:
+        """Read what must be known of a version, on the caller's thread.
+
+        Raises:
+            SightlineError: When it cannot be read.
+        """
+        return self._read_deployment(alias, version)
 
     def set_on_flip(self, on_flip: Callable[[], None]) -> None:
         """Tell ``on_flip`` of every change from now on."""
@@ -73,8 +93,11 @@ class Deployments:
 
     def advance(self) -> None:
         """Flip each alias whose new live version is warm everywhere; the old one answers until then."""
+        # Before anything that waits: a shadow that was ended is asked no more.
+        states = self._registry.states
+        self._shadows = {alias: states[alias].shadow_version for alias in self._aliases if alias in states}
         for alias in self._aliases:
-            state = self._registry.states.get(alias)
+            state = states.get(alias)
             wanted = state.live_version if state else 0
             current = self._live.get(alias)
             if wanted == 0:

@@ -2,7 +2,8 @@
 
 Two threads meet here. The consumer's thread hands records over; one thread of the pipeline's own does everything else
 that is not a wait: it gathers batches, decides, writes and settles. Decoding happens on the preparer's threads,
-inference in Triton. State is guarded by one lock and nothing waits while holding it.
+inference in Triton. What has its verdict is offered to the shadow, for which nothing here waits. State is guarded by
+one lock and nothing waits while holding it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from services.detector.job import Answer, Job
 from services.detector.measures import Measures
 from services.detector.preparation import Preparer
 from services.detector.settings import DetectorSettings
+from services.detector.shadow import ShadowScorer
 from services.runtime import metrics
 from services.runtime.dependency import Dependency
 from services.runtime.handled import HandledIds
@@ -78,6 +80,7 @@ class DetectorPipeline:
         writer: Writes outputs.
         store: Images by reference, and images of cases that are too large with them inline.
         health: Held while Triton or the object store is away.
+        shadow: Takes frames that have their verdict; without, no version is asked beside the live one.
         tracing_on: Whether spans are made; without, a frame's trace context is passed on as it came.
     """
 
@@ -90,12 +93,14 @@ class DetectorPipeline:
         store: ObjectStore,
         health: Health,
         *,
+        shadow: ShadowScorer | None = None,
         tracing_on: bool = False,
     ) -> None:
         self._settings = settings
         self._deployments = deployments
         self._inference = inference
         self._health = health
+        self._shadow = shadow
         self._tracing_on = tracing_on
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
@@ -138,6 +143,8 @@ class DetectorPipeline:
         """Begin to work."""
         self._preparer.start()
         self._thread.start()
+        if self._shadow is not None:
+            self._shadow.start()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop the threads; what is not settled is left to whoever reads it next."""
@@ -145,6 +152,8 @@ class DetectorPipeline:
         self._events.put(_nothing)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        if self._shadow is not None:
+            self._shadow.close()
         self._preparer.close()
 
     # ---- the consumer loop's side (services.runtime.consumer.RecordProcessor)
@@ -370,13 +379,18 @@ class DetectorPipeline:
         now_ns = time.time_ns()
         for job in batch.jobs:
             answer = outputs.judge(job, result, row, infer_s * 1e3, now_ns)
-            row += len(job.rows) if job.rows is not None else 0
-            job.rows = None
+            rows, job.rows = job.rows, None
+            row += len(rows) if rows is not None else 0
             if job.answer is not None:
                 _resolve(job.answer, answer)
                 continue
             kind = outputs.case_kind(answer.inspection, self._settings.audit_share)
-            self._finish(job, answer.inspection, kind, answer.embedding if kind is not None else None)
+            wanted = kind is not None or outputs.keeps_embedding(
+                answer.inspection, answer.embedding, self._settings.embedding_share
+            )
+            self._finish(job, answer.inspection, kind, answer.embedding if wanted else None)
+            if self._shadow is not None and not job.abandoned:
+                self._shadow.offer(job, answer.inspection, rows)
 
     def _on_no_answer(self, batch: Batch, error: SightlineError) -> None:
         if isinstance(error, InvalidInputError):
@@ -439,6 +453,8 @@ class DetectorPipeline:
                 self._preparer.put_case_image(job)
                 return
             said.append(case)
+        elif embedding is not None:
+            said.append(outputs.embedding_of(job, inspection, embedding))
         if job.dead_letter is not None:
             said.append(job.dead_letter)
         self._complete(job, inspection, kind, said)

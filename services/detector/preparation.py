@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from services.adapters.ports import ObjectStore
 from services.core.errors import ImageError, SightlineError
 from services.core.imaging import ImageLimits, decode
-from services.core.preprocessing import prepare
+from services.core.preprocessing import Preprocessing, prepare
 from services.core.types import ImageRef
 from services.detector.job import Job
 from services.runtime.images import case_image_key, fetch_image, image_suffix
@@ -88,12 +90,7 @@ class Preparer:
         if image is None:
             image = self._fetch(job)
         started_s = time.perf_counter()
-        try:
-            pixels = decode(image, self._limits)
-            job.rows = prepare(pixels, job.deployment.preprocessing)
-        except (cv2.error, ValueError, MemoryError) as error:
-            # An image that breaks the code must not come again after a restart, and again: its part is for review.
-            raise ImageError(f"an image must be preparable, got {type(error).__name__}: {error}") from error
+        job.rows = rows_of(image, self._limits, job.deployment.preprocessing)
         job.decode_ms = (time.perf_counter() - started_s) * 1e3
 
     def _fetch(self, job: Job) -> bytes:
@@ -110,3 +107,24 @@ class Preparer:
         key = case_image_key(frame.line_id, frame.camera_id, frame.frame_id, image_suffix(image), job.taken_at_ns)
         ref = self._store.put(key, image)
         job.case_ref = ImageRef(ref.bucket, ref.key, ref.size_bytes, ref.sha256)
+
+
+def rows_of(image: bytes, limits: ImageLimits, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode an image and turn it into a model's input.
+
+    Args:
+        image: Encoded.
+        limits: What is refused before it is decoded.
+        preprocessing: The model version's.
+
+    Returns:
+        Tiles, ``uint8``, shape ``(T, H, W, 3)``.
+
+    Raises:
+        ImageError: For an image that cannot be used.
+    """
+    try:
+        return prepare(decode(image, limits), preprocessing)
+    except (cv2.error, ValueError, MemoryError) as error:
+        # An image that breaks the code must not come again after a restart, and again: its part is for review.
+        raise ImageError(f"an image must be preparable, got {type(error).__name__}: {error}") from error

@@ -27,6 +27,32 @@ class BatchSettings(SettingsGroup):
     in_flight: int = Field(default=3, ge=1, le=64, description="Requests to Triton under way at once.")
 
 
+class ShadowSettings(SettingsGroup):
+    """How the version in the shadow scores live frames, where an alias has one."""
+
+    share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of frames with a verdict that the shadow scores too, drawn by frame id; 0 turns it off.",
+    )
+    max_per_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=10_000,
+        description="Most frames a second that the shadow scores, for each detector; what is over is left out.",
+    )
+    max_waiting_frames: int = Field(
+        default=32, ge=1, le=10_000, description="Frames that may wait for the shadow; one more is left out."
+    )
+    max_waiting_bytes: int = Field(
+        default=16_000_000, ge=1_000_000, description="Bytes of their images; one more is left out."
+    )
+    timeout_s: float = Field(
+        default=5.0, gt=0, le=300, description="Longest wait for the shadow's answer to one frame."
+    )
+
+
 class DetectorSettings(ServiceSettings):
     """Everything that the detector can be told."""
 
@@ -36,6 +62,7 @@ class DetectorSettings(ServiceSettings):
     grpc: GrpcSettings = GrpcSettings(port=50052)
     limits: LimitSettings = LimitSettings()
     batch: BatchSettings = BatchSettings()
+    shadow: ShadowSettings = ShadowSettings()
 
     default_alias: str = Field(default="default", description="Model alias of products without one of their own.")
     alias_by_product: dict[str, str] = Field(default_factory=dict, description="Model alias by product.")
@@ -48,6 +75,13 @@ class DetectorSettings(ServiceSettings):
     decode_threads: int = Field(default=2, ge=1, le=64, description="Threads that fetch, decode and prepare images.")
     audit_share: float = Field(
         default=0.02, ge=0, le=1, description="Share of PASS frames that become cases, drawn by frame id."
+    )
+    embedding_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of frames that become no case whose embedding is written, drawn by frame id: neighbours of "
+        "wrong verdicts are found among them; 0 writes none.",
     )
     commit_interval_ms: int = Field(default=500, ge=10, le=60_000, description="Time between commits of offsets.")
     recent_ids: int = Field(
