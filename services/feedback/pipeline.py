@@ -1,5 +1,7 @@
 """The way of an explained case into the queue: its picture and itself on record, then in the index, then committed.
 
+What the model saw in it goes along, and what it saw in frames that are no cases comes the same way, without a record.
+
 The consumer's thread hands records over; one thread of the pipeline's own works through them in batches, and a few more
 wait for the object store. Everything is written under the case's own id, so that what comes twice changes nothing, and
 what could not be written is simply written again.
@@ -12,12 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from services.adapters.caserecord import CaseRecord, queued_case
+from services.adapters.caserecord import CaseRecord
+from services.adapters.codec import decode_frame_embedding
 from services.adapters.codec_explained import decode_explained_case
-from services.adapters.ports import CaseIndex, ObjectStore, Record, RecordWriter, TopicPartition
+from services.adapters.ports import CaseIndex, KeptEmbedding, ObjectStore, Record, RecordWriter, TopicPartition
+from services.core import topics
 from services.core.errors import (
     InvalidInputError,
     MissingImageError,
@@ -26,7 +30,8 @@ from services.core.errors import (
 )
 from services.core.review import QueuedCase
 from services.core.types import Case, ExplainedCase
-from services.feedback.picture import shown_size_px
+from services.feedback.embeddings import EmbeddingIntake
+from services.feedback.keeping import keep_case
 from services.feedback.settings import FeedbackSettings
 from services.runtime import metrics
 from services.runtime.images import fetch_image
@@ -52,10 +57,12 @@ class _Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
-    """What came of a job: the case on record, or why it never will be."""
+    """What came of a job: the case on record, or what is kept of a frame, or why it never will be."""
 
     job: _Job
     case: QueuedCase | None = None
+    embedding: KeptEmbedding | None = None
+    """What the model saw in the case, or in a frame that is none."""
     refusal: InvalidInputError | None = None
 
 
@@ -69,6 +76,7 @@ class FeedbackPipeline:
         store: Pictures by reference.
         writer: Writes dead letters.
         health: Held while the object store, the index or Kafka is away.
+        intake: Takes what the model saw.
         alongside: Raises what ended another thread of the service, for the consumer's thread to end it.
         backoff: Waits between tries while one of them is.
     """
@@ -82,6 +90,7 @@ class FeedbackPipeline:
         writer: RecordWriter,
         health: Health,
         *,
+        intake: EmbeddingIntake,
         alongside: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
     ) -> None:
@@ -90,6 +99,7 @@ class FeedbackPipeline:
         self._record = record
         self._store = store
         self._health = health
+        self._intake = intake
         self._alongside = alongside
         self._backoff = backoff or Backoff(cap_s=5.0)
         self._lock = threading.RLock()
@@ -143,7 +153,7 @@ class FeedbackPipeline:
             return self.room()
 
     def take(self, records: Sequence[Record]) -> None:
-        """Take records of the ``explained`` topic."""
+        """Take records of the topics ``explained`` and ``embeddings``."""
         with self._moved:
             self._ready.extend(_Job(record, self._outbox.open(record)) for record in records)
             self._moved.notify_all()
@@ -213,6 +223,7 @@ class FeedbackPipeline:
             cases = [one.case for one in kept if one.case is not None]
             if cases:
                 self._index.add_cases(cases)
+            self._intake.put([one.embedding for one in kept if one.embedding is not None])
         except SightlineError as error:
             if not error.retriable:
                 raise
@@ -271,16 +282,23 @@ class FeedbackPipeline:
     # ---- one record, on a thread of the pool
 
     def _keep(self, job: _Job) -> _Kept:
-        """Put a case and its picture on record; raises only what may heal."""
+        """Put a case and its picture on record, or read what the model saw; raises only what may heal."""
         record = job.record
         try:
+            if record.topic == topics.EMBEDDINGS:
+                return _Kept(job, embedding=self._intake.of_frame(decode_frame_embedding(record.value)))
             explained = decode_explained_case(record.value)
-            return _Kept(job, self.put(explained))
+            return _Kept(job, self.put(explained), self._intake.of_case(explained.case))
         except InvalidInputError as error:
             LOG.warning(
-                "a record is no case with a picture and goes to the dead letters: %s",
+                "a record is not what its topic promises and goes to the dead letters: %s",
                 error,
-                extra={"reason": error.reason, "partition": record.partition, "offset": record.offset},
+                extra={
+                    "reason": error.reason,
+                    "topic": record.topic,
+                    "partition": record.partition,
+                    "offset": record.offset,
+                },
             )
             metrics.FEEDBACK_DEAD_LETTERS.labels(error.reason).inc()
             return _Kept(job, refusal=error)
@@ -292,13 +310,7 @@ class FeedbackPipeline:
             InvalidInputError: When it has no picture, or another one than it says.
             UnavailableError: When the object store does not answer.
         """
-        image = self._image(explained.case)
-        width_px, height_px = shown_size_px(explained.case, image)
-        image_ref = self._record.add_image(image)
-        # The original may expire; the record's own copy stays.
-        kept = replace(explained, case=replace(explained.case, image=None, image_ref=image_ref))
-        self._record.add_case(kept)
-        return queued_case(kept, width_px, height_px)
+        return keep_case(self._record, explained, self._image(explained.case))
 
     def _image(self, case: Case) -> bytes:
         if case.image is not None:

@@ -13,6 +13,7 @@ from services.core import topics
 from services.core.errors import SightlineError, UnavailableError
 from services.core.review import Review
 from services.runtime import metrics
+from services.runtime.background import BackgroundThread
 from services.runtime.logging import get_logger
 from services.runtime.retry import Backoff
 
@@ -21,6 +22,8 @@ LOG = get_logger(__name__)
 _BATCH: Final = 200
 # A review that another process has put into the index is noticed this late.
 _LOOK_S: Final = 5.0
+# What comes within this time goes out and is noted together: one note costs as much as many, and nobody waits for it.
+_GATHER_S: Final = 0.25
 _ACK_S: Final = 35.0
 
 
@@ -33,6 +36,7 @@ class ReviewPublisher:
         index: Knows what waits.
         writer: Writes.
         look_s: Longest time between two looks at the index.
+        gather_s: Wait after a review came, for those that come right after it.
         ack_s: Longest wait for an acknowledgement.
         backoff: Waits while the broker or the index is away.
     """
@@ -43,19 +47,20 @@ class ReviewPublisher:
         writer: RecordWriter,
         *,
         look_s: float = _LOOK_S,
+        gather_s: float = _GATHER_S,
         ack_s: float = _ACK_S,
         backoff: Backoff | None = None,
     ) -> None:
         self._index = index
         self._writer = writer
         self._look_s = look_s
+        self._gather_s = gather_s
         self._ack_s = ack_s
         self._backoff = backoff or Backoff(cap_s=5.0)
         self._wanted = threading.Event()
         self._stop = threading.Event()
-        self._failure: BaseException | None = None
         self._away = False
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread = BackgroundThread("publisher", self._run)
 
     def start(self) -> None:
         """Begin with what waits from an earlier life."""
@@ -68,32 +73,27 @@ class ReviewPublisher:
 
     def check(self) -> None:
         """Raise what ended the thread, if anything did."""
-        if self._failure is not None:
-            raise self._failure
+        self._thread.check()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Send what waits, once, and stop; what is left is sent by the next process. Idempotent."""
         self._stop.set()
         self._wanted.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self._wanted.wait(self._look_s)
-                self._wanted.clear()
-                try:
-                    while self.publish():
-                        pass
-                except SightlineError as error:
-                    if not error.retriable:
-                        raise
-                    self._wait_out(error)
-            self._finish()
-        except Exception as error:
-            LOG.exception("the publisher ended")
-            self._failure = error
+        while not self._stop.is_set():
+            if self._wanted.wait(self._look_s):
+                self._stop.wait(self._gather_s)
+            self._wanted.clear()
+            try:
+                while self.publish():
+                    pass
+            except SightlineError as error:
+                if not error.retriable:
+                    raise
+                self._wait_out(error)
+        self._finish()
 
     def _finish(self) -> None:
         if self._away:

@@ -16,7 +16,7 @@ from typing import Final
 
 from services.adapters.caserecord import CaseRecord
 from services.adapters.ports import CaseIndex
-from services.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from services.core.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from services.core.review import (
     CaseState,
     QueuedCase,
@@ -32,6 +32,7 @@ from services.core.review import (
 )
 from services.core.review_mask import decode_mask
 from services.core.types import ImageRef
+from services.feedback.picture import shown_case
 from services.runtime import metrics
 from services.runtime.logging import get_logger
 
@@ -87,7 +88,7 @@ class Reviewing:
         if review.action is ReviewAction.UNDO:
             raise InvalidInputError(f"a review must answer or skip, got {review.action.value}")
         validate_review_id(review.review_id)
-        case = self._index.find_case(validate_case_id(review.case_id))
+        case = self._case(validate_case_id(review.case_id))
         said, png = self._check(review, case, mask_png)
         with self._alone(case.case_id):
             known = self._known(said.review_id)
@@ -97,7 +98,7 @@ class Reviewing:
             return self._take(self._placed(said, self._index.reviews_of(case.case_id)), png)
 
     def undo(
-        self, review_id: str, undone_review_id: str, reviewer: str, said_at_ns: int = 0
+        self, review_id: str, undone_review_id: str, reviewer: str, said_at_ns: int = 0, *, only_own: bool = False
     ) -> tuple[Review, CaseState]:
         """Take an answer back.
 
@@ -106,6 +107,7 @@ class Reviewing:
             undone_review_id: The answer.
             reviewer: Who takes it back.
             said_at_ns: When, by their own clock; 0 = not known.
+            only_own: Refuses to take back what somebody else said.
 
         Returns:
             The undo as it is on record, and how far people are with the case now.
@@ -113,6 +115,7 @@ class Reviewing:
         Raises:
             InvalidInputError: For what breaks a rule.
             NotFoundError: When there is no such review.
+            ForbiddenError: When only one's own may be taken back, and the review is somebody else's.
             ConflictError: When the review does not stand any more, or the id was used for another review.
             UnavailableError: While the record or the index is away; the same call may succeed later.
         """
@@ -121,6 +124,8 @@ class Reviewing:
         if said_at_ns < 0:
             raise InvalidInputError(f"said_at_ns must be >= 0, got {said_at_ns}")
         undone = self._index.find_review(validate_review_id(undone_review_id))
+        if only_own and undone.reviewer != reviewer:
+            raise ForbiddenError(f"only one's own answer may be taken back, got {undone_review_id} of somebody else")
         case = self._index.find_case(undone.case_id)
         said = Review(
             review_id=review_id,
@@ -146,6 +151,18 @@ class Reviewing:
             return self._take(said, b"")
 
     # ---- checking
+
+    def _case(self, case_id: str) -> QueuedCase:
+        """Find a case; one that only the record knows, as the index was lost, comes back with what was said of it."""
+        with contextlib.suppress(NotFoundError):
+            return self._index.find_case(case_id)
+        case = shown_case(self._record, self._record.case(case_id))
+        # What was said of it first: it counts once the case is there, and a case without it would look unanswered.
+        for said in self._record.reviews_of(case_id):
+            self._index.add_review(said, published=False)
+        self._index.add_cases([case])
+        LOG.warning("the index had lost a case that is on record", extra={"case_id": case_id})
+        return self._index.find_case(case_id)
 
     def _check(self, review: Review, case: QueuedCase, mask_png: bytes) -> tuple[Review, bytes]:
         """Fill in what the service knows and refuse what cannot be meant; the mask comes back as it is kept."""
@@ -200,14 +217,11 @@ class Reviewing:
         if kept.action is ReviewAction.UNDO and kept.supersedes != review.supersedes:
             # The record takes the relation to others as the service's; what an undo takes back is the person's.
             raise ConflictError(f"a review_id must be used for one review, got {review.review_id} for another undo")
-        self._index.add_review(kept, published=False)
+        # Whoever has said what they have to say holds the case no longer.
+        state = self._index.add_review(kept, published=False, ends_claim=True)
         self._on_taken()
-        state = self._index.find_case(kept.case_id).state
         metrics.FEEDBACK_REVIEWS.labels(kept.action.value).inc()
         metrics.FEEDBACK_REVIEW_SECONDS.observe(time.monotonic() - began_s)
-        # Whoever has said what they have to say holds the case no longer; a claim that stays ends by itself.
-        with contextlib.suppress(UnavailableError):
-            self._index.release(kept.case_id, kept.reviewer)
         LOG.info("review taken", extra={"review_id": kept.review_id, "case_id": kept.case_id, "state": state.value})
         return kept, state
 

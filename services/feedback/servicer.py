@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -14,6 +13,7 @@ from sightline.v1 import events_pb2, feedback_service_pb2, feedback_service_pb2_
 from services.adapters.caserecord import CaseRecord
 from services.adapters.codec import KIND_FROM_WIRE, VERDICT_FROM_WIRE
 from services.adapters.codec_explained import explanation_to_message
+from services.adapters.codec_neighbours import neighbours_to_message
 from services.adapters.codec_review import (
     STATE_FROM_WIRE,
     STATE_TO_WIRE,
@@ -22,12 +22,13 @@ from services.adapters.codec_review import (
     review_to_message,
 )
 from services.adapters.ports import CaseFilter, CaseIndex, QueueOrder, ReviewFilter
-from services.core.errors import InvalidInputError, SightlineError
+from services.core.errors import InvalidInputError
 from services.core.identity import validate_id
 from services.core.manifest import validate_alias
 from services.core.review import MAX_CLASS_LENGTH, validate_case_id, validate_reviewer
+from services.feedback.calls import counted
+from services.feedback.neighbours import NeighbourFinder
 from services.feedback.reviewing import Reviewing
-from services.runtime import metrics
 
 T = TypeVar("T")
 
@@ -55,6 +56,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         index: The cases, and what was said of them.
         record: Maps of a case.
         reviewing: Takes answers.
+        neighbours: Finds what resembles a case.
         claim_s: How long a claim holds.
         clock_ns: Wall clock.
     """
@@ -64,6 +66,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         index: CaseIndex,
         record: CaseRecord,
         reviewing: Reviewing,
+        neighbours: NeighbourFinder,
         *,
         claim_s: float,
         clock_ns: Callable[[], int] = time.time_ns,
@@ -71,6 +74,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         self._index = index
         self._record = record
         self._reviewing = reviewing
+        self._neighbours = neighbours
         self._claim_ns = round(claim_s * _NS_PER_S)
         self._clock_ns = clock_ns
 
@@ -84,9 +88,9 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             UnavailableError: While the index is away.
         """
         del context
-        with _counted("list_queue"):
+        with counted("list_queue"):
             page = self._index.list_cases(
-                _case_filter(request.filter),
+                read_case_filter(request.filter),
                 _known("order", _ORDER_FROM_WIRE, request.order),
                 limit=_page_size(request.page_size),
                 token=request.page_token,
@@ -108,7 +112,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             UnavailableError: While the record or the index is away.
         """
         del context
-        with _counted("get_case"):
+        with counted("get_case"):
             case = self._index.find_case(validate_case_id(request.case_id))
             if case.claimed_until_ns <= self._clock_ns():
                 case = replace(case, claimed_by="", claimed_until_ns=0)
@@ -132,7 +136,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             UnavailableError: While the index is away.
         """
         del context
-        with _counted("claim_case"):
+        with counted("claim_case"):
             case_id, reviewer = validate_case_id(request.case_id), validate_reviewer(request.reviewer)
             if request.release:
                 # One who gives back what there is not is told so.
@@ -156,7 +160,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             UnavailableError: While the record or the index is away.
         """
         del context
-        with _counted("submit_review"):
+        with counted("submit_review"):
             message = request.review
             # An event of a newer writer is read leniently; what a caller says now is taken at its word or not at all.
             _one_of("action", _GIVEN, message.action)
@@ -176,13 +180,18 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         Raises:
             InvalidInputError: For what breaks a rule.
             NotFoundError: When there is no such review.
+            ForbiddenError: When only one's own may be taken back, and it is somebody else's.
             ConflictError: When it does not stand any more, or the id was used for another review.
             UnavailableError: While the record or the index is away.
         """
         del context
-        with _counted("undo_review"):
+        with counted("undo_review"):
             kept, state = self._reviewing.undo(
-                request.review_id, request.undone_review_id, request.reviewer, request.said_at_ns
+                request.review_id,
+                request.undone_review_id,
+                request.reviewer,
+                request.said_at_ns,
+                only_own=request.only_own,
             )
             return feedback_service_pb2.UndoReviewResponse(review=review_to_message(kept), state=STATE_TO_WIRE[state])
 
@@ -196,7 +205,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             UnavailableError: While the index is away.
         """
         del context
-        with _counted("list_reviews"):
+        with counted("list_reviews"):
             where = ReviewFilter(
                 reviewer=validate_reviewer(request.reviewer) if request.reviewer else "",
                 line_id=validate_id(request.line_id, "line_id") if request.line_id else "",
@@ -205,8 +214,12 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
                 standing_only=request.standing_only,
             )
             page = self._index.list_reviews(where, limit=_page_size(request.page_size), token=request.page_token)
+            # A review names its case only, and whoever shows it wants to say of which part it is.
+            cases = self._index.cases_of(sorted({one.case_id for one in page.reviews}))
             return feedback_service_pb2.ListReviewsResponse(
-                reviews=[review_to_message(one) for one in page.reviews], next_page_token=page.next_token
+                reviews=[review_to_message(one) for one in page.reviews],
+                next_page_token=page.next_token,
+                cases=[queued_case_to_message(one) for one in cases],
             )
 
     def GetStats(  # noqa: N802
@@ -219,8 +232,8 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             UnavailableError: While the index is away.
         """
         del context
-        with _counted("get_stats"):
-            stats = self._index.stats(_case_filter(request.filter))
+        with counted("get_stats"):
+            stats = self._index.stats(read_case_filter(request.filter))
             return feedback_service_pb2.GetStatsResponse(
                 open=stats.open,
                 reviewed=stats.reviewed,
@@ -231,21 +244,30 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
                 wrong_reason=stats.wrong_reason,
             )
 
+    def Neighbours(  # noqa: N802
+        self, request: feedback_service_pb2.NeighboursRequest, context: grpc.ServicerContext
+    ) -> feedback_service_pb2.NeighboursResponse:
+        """Find what resembles a case, and bring it into a queue if asked to; see the protocol.
 
-@contextlib.contextmanager
-def _counted(call: str) -> Iterator[None]:
-    outcome = "failed"
-    try:
-        yield
-        outcome = "ok"
-    except SightlineError as error:
-        outcome = error.reason
-        raise
-    finally:
-        metrics.FEEDBACK_CALLS.labels(call, outcome).inc()
+        Raises:
+            InvalidInputError: For an id or a name that is none.
+            NotFoundError: When there is no such case.
+            UnavailableError: While the index, the record or the pictures are away.
+        """
+        del context
+        with counted("neighbours"):
+            case_id = validate_case_id(request.case_id)
+            if not request.into_queue_for:
+                return neighbours_to_message(self._neighbours.look(case_id))
+            return neighbours_to_message(self._neighbours.bring(case_id, validate_reviewer(request.into_queue_for)))
 
 
-def _case_filter(message: feedback_service_pb2.CaseFilter) -> CaseFilter:
+def read_case_filter(message: feedback_service_pb2.CaseFilter) -> CaseFilter:
+    """Take a filter as it came.
+
+    Raises:
+        InvalidInputError: For a field that breaks a rule.
+    """
     if message.model_version < 0:
         raise InvalidInputError(f"model_version must be >= 0, got {message.model_version}")
     if len(message.defect_class) > _MAX_CLASS_LENGTH or not message.defect_class.isprintable():

@@ -248,7 +248,7 @@ def write_explaining_entry(
 
 def _write(entry: Path, model: str, config: str) -> Path:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    # Triton reads names that it is asked for only, so a dot folder beside the entries is never looked at.
+    # Triton loads what it is asked for only; a dot folder beside the entries is no model.
     staging = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
         staging.chmod(0o755)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import warnings
 from pathlib import Path
 from typing import Final, cast
 
@@ -15,30 +14,13 @@ with contextlib.suppress(ImportError):
     # Before torch, where both are: each brings its own threads. A line may have ONNX Runtime instead.
     import openvino
 import torch
-from torch import Tensor, nn
 
 from services.adapters.modelfolder import read_weights, verify_version
+from services.core.models.compiled import Traceable, convert
 from services.core.models.serving import Precision, ServingModule, load_serving_module
 
 ONNX_INPUT: Final = "IMAGE"
 ONNX_OUTPUTS: Final = ("SCORE", "PROBABILITIES", "EMBEDDING")
-
-
-class _Traceable(nn.Module):
-    """The serving module's arithmetic without inference mode, whose tensors cannot be traced."""
-
-    def __init__(self, module: ServingModule) -> None:
-        super().__init__()
-        self.dtype = module.dtype
-        self.normalise, self.features = module.normalise, module.features
-        self.neck, self.linear = module.neck, module.linear
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, probabilities, embeddings."""
-        pixels = self.normalise(images.permute(0, 3, 1, 2)).to(self.dtype)
-        embeddings = self.neck(self.features(pixels)).float()
-        probabilities = torch.softmax(self.linear(embeddings), dim=1)
-        return probabilities[:, 1:].sum(dim=1), probabilities, embeddings
 
 
 def translate(folder: Path, graph: Path, precision: Precision = "float32") -> None:
@@ -58,27 +40,6 @@ def translate(folder: Path, graph: Path, precision: Precision = "float32") -> No
     openvino.save_model(convert(module, height_px, width_px), graph, compress_to_fp16=False)
 
 
-def convert(module: ServingModule, height_px: int, width_px: int) -> openvino.Model:
-    """Turn a network of torch into one of OpenVINO.
-
-    Args:
-        module: In float32, on the CPU.
-        height_px: Rows of its input.
-        width_px: Columns of its input.
-
-    Returns:
-        Takes ``uint8``, shape ``(B, height_px, width_px, 3)``; gives scores, probabilities and embeddings.
-    """
-    with torch.no_grad(), warnings.catch_warnings():
-        # The input's size is a constant of the version, so what depends on it may be one too.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        return openvino.convert_model(
-            _Traceable(module).eval(),
-            example_input=torch.zeros(2, height_px, width_px, 3, dtype=torch.uint8),
-            input=[([-1, height_px, width_px, 3], openvino.Type.u8)],
-        )
-
-
 def export(module: ServingModule, height_px: int, width_px: int, graph: Path) -> None:
     """Write a network of torch as an ONNX file that holds its weights and takes batches of any size.
 
@@ -90,7 +51,7 @@ def export(module: ServingModule, height_px: int, width_px: int, graph: Path) ->
     """
     with torch.no_grad():
         torch.onnx.export(
-            _Traceable(module).eval(),
+            Traceable(module).eval(),
             (torch.zeros(2, height_px, width_px, 3, dtype=torch.uint8),),
             graph,
             input_names=[ONNX_INPUT],
