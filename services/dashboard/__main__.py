@@ -8,24 +8,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any, Protocol
 
 import uvicorn
 
+from services.adapters.accounts import Accounts, Lifetimes
+from services.adapters.changesclient import ChangesClient
 from services.adapters.explainerclient import GrpcExplainer
+from services.adapters.exportclient import ExportClient
 from services.adapters.feedbackclient import FeedbackClient
 from services.adapters.kafka import KafkaRecordFetcher, KafkaTopicReader
+from services.adapters.modelregistry import ModelRegistry
 from services.adapters.objectstore import S3ObjectStore
+from services.adapters.openid import OpenIdClient, OpenIdProvider
+from services.adapters.searchclient import CaseSearchClient
+from services.adapters.statisticsclient import StatisticsClient
+from services.adapters.trainerclient import TrainerClient
 from services.core import topics
 from services.core.errors import SettingsError
 from services.dashboard.app import explanation_index, live_bounds, make_app, make_context
 from services.dashboard.components import Check, ComponentBoard, ComponentPoller, call_check, http_check
 from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed, tcp_probe
-from services.dashboard.fetcher import ReopeningFetcher
 from services.dashboard.live import LiveModel
+from services.dashboard.models import ModelBoard, ModelFeed
 from services.dashboard.settings import DashboardSettings
+from services.runtime.fetcher import ReopeningFetcher
 from services.runtime.lifecycle import Health, Shutdown, main_guard, set_aside_what_started
 from services.runtime.logging import get_logger
-from services.runtime.service import release, serve
+from services.runtime.service import release, serve, wait_for
 
 LOG = get_logger(__name__)
 NAME = "dashboard"
@@ -33,6 +43,11 @@ OBJECT_STORE = "object_store"
 
 # Browsers come back within a second of being told to; waiting much longer for one that does not helps nobody.
 _WEB_GRACE_S = 5
+_ACCOUNTS_DEADLINE_S = 60.0
+
+
+class _Closing(Protocol):
+    def close(self) -> None: ...
 
 
 def main() -> None:
@@ -49,8 +64,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         shutdown: Ends it.
         stack: Takes what must be closed; it is closed in the reverse order.
     """
-    if settings.web.mode == "network":
-        LOG.warning("the page asks nobody to sign in: whoever reaches its port sees the line")
+    accounts, provider = open_accounts(settings, health, shutdown, stack)
     kafka = settings.kafka.connection()
     store = S3ObjectStore(settings.object_store.connection())
     fetcher = ReopeningFetcher(lambda: _record_fetcher(settings))
@@ -72,10 +86,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     if settings.explainer.address:
         explainer = GrpcExplainer(settings.explainer.address)
         stack.callback(explainer.close)
-    feedback = None
-    if settings.feedback.address:
-        feedback = FeedbackClient(settings.feedback.address)
-        stack.callback(feedback.close)
+    models = ModelBoard()
     context = make_context(
         settings,
         model=model,
@@ -86,12 +97,19 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         explanations=explanations,
         open_explained=open_explained,
         explainer=explainer,
-        feedback=feedback,
+        models=models,
+        trainer=_trainer(settings, stack),
+        accounts=accounts,
+        provider=provider,
+        **_clients_of_feedback(settings, stack),
         version=release(),
     )
+    stack.callback(context.signing.close)
     stack.callback(context.picture_pool.shutdown, cancel_futures=True)
     stack.callback(context.on_demand.close)
     stack.callback(context.reviewing.close)
+    stack.callback(context.training.close)
+    stack.callback(context.exports.close)
     feed = VerdictFeed(
         open_reader,
         tcp_probe(settings.kafka.bootstrap_servers, settings.components.timeout_s),
@@ -101,6 +119,9 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         lookback_s=settings.live.lookback_s,
     )
     explained_feed = ExplanationFeed(open_explained, explanations, lookback_s=settings.live.lookback_s)
+    model_feed = ModelFeed(
+        lambda on_state: ModelRegistry(KafkaTopicReader(kafka, [topics.MODELS]), on_state=on_state), models
+    )
     poller = ComponentPoller(board, checks, settings.components.interval_s)
     listener = _listen(settings)
     stack.callback(listener.close)
@@ -113,6 +134,8 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
             lifespan="off",
             ws="none",
             server_header=False,
+            # Whom a proxy names is for sign_in.trusted_proxies to say, not for whoever connects from this machine.
+            proxy_headers=False,
             timeout_graceful_shutdown=_WEB_GRACE_S,
         )
     )
@@ -122,6 +145,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
             with (
                 _thread("feed", lambda: feed.run(shutdown), shutdown),
                 _thread("explanations", lambda: explained_feed.run(shutdown), shutdown),
+                _thread("models", lambda: model_feed.run(shutdown), shutdown),
                 _thread("components", lambda: poller.run(shutdown), shutdown),
             ):
                 _wait_until(lambda: server.started, shutdown)
@@ -134,6 +158,76 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         finally:
             context.stream.drain()
             server.should_exit = True
+
+
+def _clients_of_feedback(settings: DashboardSettings, stack: contextlib.ExitStack) -> dict[str, Any]:
+    """What the feedback service offers, by the name that ``make_context`` knows it by; empty where none is set."""
+    address = settings.feedback.address
+    if not address:
+        return {}
+    clients: dict[str, _Closing] = {
+        "feedback": FeedbackClient(address),
+        "statistics": StatisticsClient(address),
+        "exports": ExportClient(address),
+        "search": CaseSearchClient(address),
+        "changes": ChangesClient(address),
+    }
+    for client in clients.values():
+        stack.callback(client.close)
+    return clients
+
+
+def _trainer(settings: DashboardSettings, stack: contextlib.ExitStack) -> TrainerClient | None:
+    if not settings.trainer.address:
+        return None
+    trainer = TrainerClient(settings.trainer.address)
+    stack.callback(trainer.close)
+    return trainer
+
+
+def open_accounts(
+    settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: contextlib.ExitStack
+) -> tuple[Accounts | None, OpenIdProvider | None]:
+    """Open what signing in needs.
+
+    Args:
+        settings: The dashboard's settings.
+        health: Told that the service is alive while the database is waited for.
+        shutdown: Ends the waiting.
+        stack: Takes what must be closed.
+
+    Returns:
+        The accounts and the OpenID provider; None what the settings do not ask for.
+    """
+    sign_in = settings.sign_in
+    if sign_in.method == "none":
+        return None, None
+    lifetimes = Lifetimes(sign_in.idle_s, sign_in.session_s, settings.accounts.audit_days * 86_400.0)
+    accounts = wait_for(
+        "accounts database",
+        lambda: Accounts(settings.accounts.url.get_secret_value(), lifetimes=lifetimes),
+        health=health,
+        shutdown=shutdown,
+        deadline_s=_ACCOUNTS_DEADLINE_S,
+    )
+    stack.callback(accounts.close)
+    if sign_in.method == "local":
+        if not accounts.users():
+            LOG.warning("nobody can sign in yet: add the first admin with `sightline users add NAME --role admin`")
+        return accounts, None
+    oidc = sign_in.oidc
+    client = OpenIdClient(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id,
+        client_secret=oidc.client_secret.get_secret_value(),
+        redirect_uri=f"{sign_in.public_url}/api/v1/sign-in/oidc/callback",
+        scopes=oidc.scopes,
+        name_claim=oidc.name_claim,
+        role_claim=oidc.role_claim,
+        roles=oidc.roles,
+        timeout_s=oidc.timeout_s,
+    )
+    return accounts, OpenIdProvider(client)
 
 
 def _record_fetcher(settings: DashboardSettings) -> KafkaRecordFetcher:

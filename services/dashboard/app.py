@@ -14,14 +14,23 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from services.adapters.accounts import Accounts
+from services.adapters.changesclient import ChangesClient
+from services.adapters.modelstore import ModelStore
+from services.adapters.openid import OpenIdProvider
 from services.adapters.ports import ObjectStore, RecordFetcher, TopicReader
-from services.core.errors import ConflictError, InvalidInputError, NotFoundError, SightlineError
+from services.core.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, SightlineError
 from services.core.imaging import ImageLimits
 from services.dashboard.archive import explanation_archive, verdict_archive
+from services.dashboard.bulk import CaseSearch
 from services.dashboard.components import ComponentBoard
 from services.dashboard.context import Context
 from services.dashboard.explanations import ExplanationIndex
+from services.dashboard.exporting import Exports, ExportService
+from services.dashboard.guard import Guard
+from services.dashboard.leaving import Leaving
 from services.dashboard.live import LiveBounds, LiveModel
+from services.dashboard.models import ModelBoard, ModelShelf
 from services.dashboard.ondemand import Explainer, OnDemand
 from services.dashboard.overlays import Overlays
 from services.dashboard.pictures import Pictures
@@ -33,20 +42,35 @@ from services.dashboard.posted import (
     what_is_wrong,
 )
 from services.dashboard.reviewing import FeedbackService, NoFeedbackError, Reviewing
+from services.dashboard.routes.changes import change_routes
 from services.dashboard.routes.explanations import explanation_routes
+from services.dashboard.routes.exports import export_routes
+from services.dashboard.routes.gallery import gallery_routes
 from services.dashboard.routes.live import JsonBody, live_routes
+from services.dashboard.routes.models import model_routes
+from services.dashboard.routes.neighbours import neighbour_routes
 from services.dashboard.routes.page import HashedFiles, page_routes
 from services.dashboard.routes.pictures import picture_routes
 from services.dashboard.routes.reviews import review_routes
+from services.dashboard.routes.sessions import session_routes
+from services.dashboard.routes.statistics import statistics_routes
+from services.dashboard.routes.training import training_routes
+from services.dashboard.routes.users import user_routes
 from services.dashboard.security import SecurityHeaders
 from services.dashboard.settings import DashboardSettings
+from services.dashboard.signing import SignedOutError, SigningIn, WrongCredentialsError
+from services.dashboard.statistics import StatisticsService
 from services.dashboard.stream import LiveStream
+from services.dashboard.training import NoTrainerError, TrainerService, Training
 from services.dashboard.views import error_json
 
 STATIC_DIR = Path(__file__).parent / "static"
 """Where ``npm run build`` puts the page."""
 
 _STATUSES = {
+    SignedOutError: 401,
+    WrongCredentialsError: 401,
+    ForbiddenError: 403,
     ForeignPageError: 403,
     NotFoundError: 404,
     SlowBodyError: 408,
@@ -54,6 +78,7 @@ _STATUSES = {
     BodyTooLargeError: 413,
     InvalidInputError: 422,
     NoFeedbackError: 503,
+    NoTrainerError: 503,
 }
 
 
@@ -89,6 +114,14 @@ def make_context(
     open_explained: Callable[[], TopicReader],
     explainer: Explainer | None = None,
     feedback: FeedbackService | None = None,
+    statistics: StatisticsService | None = None,
+    exports: ExportService | None = None,
+    search: CaseSearch | None = None,
+    models: ModelBoard | None = None,
+    changes: ChangesClient | None = None,
+    trainer: TrainerService | None = None,
+    accounts: Accounts | None = None,
+    provider: OpenIdProvider | None = None,
     version: str,
     static_dir: Path = STATIC_DIR,
     clock_ns: Callable[[], int] = time.time_ns,
@@ -106,6 +139,14 @@ def make_context(
         open_explained: Gives a fresh reader of the topic of explained cases.
         explainer: Makes maps on request; None offers none.
         feedback: Takes reviews; None offers no reviewing.
+        statistics: The same service's figures; None offers none.
+        exports: Gives cases as archives; None offers none.
+        search: Finds the cases of a part; None offers no search.
+        models: The states of aliases that a feed adds to; None shows none.
+        changes: Tells what new models changed; asked only where there is a ``feedback``.
+        trainer: Trains models; None offers no training.
+        accounts: Who may sign in; None exactly where nobody has to.
+        provider: Vouches for people, where they sign in elsewhere.
         version: Version of the product.
         static_dir: The built page.
         clock_ns: The present, nanoseconds since the epoch.
@@ -128,10 +169,23 @@ def make_context(
             explainer, timeout_s=settings.explainer.timeout_s, max_at_once=settings.explainer.max_at_once
         ),
         reviewing=Reviewing(feedback, timeout_s=settings.feedback.timeout_s, max_at_once=settings.feedback.max_at_once),
+        statistics=statistics,
+        exports=Exports(exports, max_at_once=settings.exports.max_at_once),
+        search=search,
+        signing=SigningIn(settings.sign_in, accounts, provider, clock_ns=clock_ns),
         bodies=Bodies(),
         pictures=Pictures(store, fetcher, limits, settings.pictures),
         picture_pool=ThreadPoolExecutor(settings.pictures.workers, thread_name_prefix="picture"),
         picture_slots=asyncio.Semaphore(settings.pictures.workers + settings.pictures.max_waiting),
+        models=models or ModelBoard(),
+        shelf=ModelShelf(ModelStore(store)),
+        changes=changes,
+        training=Training(
+            trainer,
+            timeout_s=settings.trainer.timeout_s,
+            max_at_once=settings.trainer.max_at_once,
+            max_watchers=settings.trainer.max_watchers,
+        ),
         version=version,
         static_dir=static_dir,
     )
@@ -154,16 +208,27 @@ def make_app(context: Context) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
+    app.include_router(session_routes(context))
+    app.include_router(user_routes(context))
     app.include_router(live_routes(context))
     app.include_router(picture_routes(context))
     app.include_router(explanation_routes(context))
     app.include_router(review_routes(context))
+    app.include_router(neighbour_routes(context))
+    app.include_router(statistics_routes(context))
+    app.include_router(gallery_routes(context))
+    app.include_router(export_routes(context))
+    app.include_router(model_routes(context))
+    app.include_router(change_routes(context))
+    app.include_router(training_routes(context))
     if (context.static_dir / "assets").is_dir():
         app.mount("/assets", HashedFiles(directory=context.static_dir / "assets"), name="assets")
     app.add_api_route("/api/{rest:path}", _no_such_route, include_in_schema=False)
     app.include_router(page_routes(context.static_dir))
+    app.add_middleware(Guard, signing=context.signing)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=context.settings.web.host_list, www_redirect=False)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Leaving, stream=context.stream)
     app.add_exception_handler(SightlineError, _on_domain_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -17,7 +17,8 @@ from typing import Generic, Protocol, TypeVar
 from services.adapters.feedbackclient import CaseView
 from services.adapters.ports import CaseFilter, CasePage, QueueOrder, ReviewFilter, ReviewPage, ReviewStats
 from services.core.errors import BusyError, DeadlineError, EventDecodeError, SightlineError, UnavailableError
-from services.core.review import CaseState, Review
+from services.core.neighbours import Neighbours
+from services.core.review import CaseState, QueuedCase, Review
 from services.core.types import ImageRef
 from services.dashboard.explanations import KeptExplanations
 
@@ -64,9 +65,16 @@ class FeedbackService(Protocol):
         ...
 
     def undo(
-        self, review_id: str, undone_review_id: str, reviewer: str, said_at_ns: int, timeout_s: float = 10.0
+        self,
+        review_id: str,
+        undone_review_id: str,
+        reviewer: str,
+        said_at_ns: int,
+        timeout_s: float = 10.0,
+        *,
+        only_own: bool = False,
     ) -> tuple[Review, CaseState]:
-        """Take an answer back."""
+        """Take an answer back; with ``only_own`` nobody else's."""
         ...
 
     def list_reviews(self, where: ReviewFilter, *, limit: int, token: str = "", timeout_s: float = 10.0) -> ReviewPage:
@@ -75,6 +83,10 @@ class FeedbackService(Protocol):
 
     def stats(self, where: CaseFilter, timeout_s: float = 10.0) -> ReviewStats:
         """Counts."""
+        ...
+
+    def neighbours(self, case_id: str, into_queue_for: str = "", timeout_s: float = 10.0) -> Neighbours:
+        """What resembles a case; brought into somebody's queue, unless that is empty."""
         ...
 
 
@@ -187,7 +199,11 @@ class Reviewing:
     def remember_page(self, page: CasePage) -> None:
         """Keep where the pictures of these cases lie."""
         for case in page.cases:
-            self._image_refs.put(case.case_id, case.image_ref)
+            self.remember(case)
+
+    def remember(self, case: QueuedCase) -> None:
+        """Keep where a case's picture lies."""
+        self._image_refs.put(case.case_id, case.image_ref)
 
     def open_case(self, feedback: FeedbackService, case_id: str) -> CaseView:
         """Ask for a case, and keep the answer."""

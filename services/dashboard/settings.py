@@ -6,9 +6,11 @@ from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.core.access import Role
 from services.runtime.settings import (
+    AccountsSettings,
     FeedbackAddressSettings,
     KafkaSettings,
     LimitSettings,
@@ -42,7 +44,7 @@ class WebSettings(SettingsGroup):
 
     mode: Literal["local", "network"] = Field(
         default="local",
-        description="local binds loopback only; network is for a host behind a proxy that signs people in.",
+        description="local binds loopback only and is open; network serves others, who must sign in (sign_in.method).",
     )
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535, description="0 takes a free one.")
@@ -146,6 +148,35 @@ class FeedbackSettings(FeedbackAddressSettings):
         return _host_and_port("feedback.address", address)
 
 
+class TrainerSettings(SettingsGroup):
+    """Where models are trained, and how patiently."""
+
+    address: str = Field(default="", description="host:port of the trainer's gRPC; empty offers no training.")
+    timeout_s: float = Field(
+        default=15.0, gt=0, le=120, description="Longest wait for an answer of it, and for a turn to ask."
+    )
+    max_at_once: int = Field(
+        default=4, ge=1, le=64, description="Questions to it at once for all browsers; eight times as many may wait."
+    )
+    max_watchers: int = Field(
+        default=32, ge=1, le=1_000, description="Most browsers that follow a run at once; others ask now and then."
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _address_has_a_port(cls, address: str) -> str:
+        return _host_and_port("trainer.address", address)
+
+
+class ExportSettings(SettingsGroup):
+    """Archives of cases on their way to the browser."""
+
+    max_at_once: int = Field(default=2, ge=1, le=64, description="Exports at once for all browsers together.")
+    stall_s: float = Field(
+        default=60.0, gt=0, le=3_600, description="A browser that takes nothing for this long is disconnected."
+    )
+
+
 class ComponentSettings(SettingsGroup):
     """Where the health of the other parts of the line is asked for."""
 
@@ -166,6 +197,95 @@ class ComponentSettings(SettingsGroup):
         return urls
 
 
+class OidcSettings(SettingsGroup):
+    """The OpenID provider that vouches for people, with sign_in.method oidc."""
+
+    issuer: str = Field(default="", description="Its address, exactly as its discovery document names it.")
+    client_id: str = Field(default="", max_length=500, description="What the dashboard is called there.")
+    client_secret: SecretStr = Field(
+        default=SecretStr(""), description="By which it proves that; empty for a public client (PKCE is used anyway)."
+    )
+    scopes: str = Field(default="openid profile", description="What is asked for, separated by blanks.")
+    name_claim: str = Field(default="preferred_username", description="Claim of the ID token that names the person.")
+    role_claim: str = Field(
+        default="groups", description="Claim with their groups, a text or a list; dots lead into objects."
+    )
+    roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description='Group to role, for example {"line-leads": "engineer"}; the highest counts, and whoever has none '
+        "is refused.",
+    )
+    timeout_s: float = Field(default=10.0, gt=0, le=60, description="Longest wait for an answer of it.")
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer_is_safe(cls, issuer: str) -> str:
+        return issuer and safe_origin("sign_in.oidc.issuer", issuer)
+
+
+class SignInSettings(SettingsGroup):
+    """How people say who they are."""
+
+    method: Literal["none", "local", "oidc"] = Field(
+        default="none",
+        description="none asks nobody, and is refused with web.mode network; local has users with passwords "
+        "(sightline users); oidc asks an OpenID provider.",
+    )
+    public_url: str = Field(
+        default="",
+        description="Address that browsers open, for example https://wall.plant.example; oidc needs it. Empty: some "
+        "https address.",
+    )
+    idle_s: float = Field(default=1_800.0, ge=60, le=604_800, description="A session without use is over after this.")
+    session_s: float = Field(default=43_200.0, ge=60, le=2_592_000, description="A session is over after this anyway.")
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Proxies in front that add to X-Forwarded-For; 0 takes the address that connects.",
+    )
+    oidc: OidcSettings = OidcSettings()
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_safe(cls, public_url: str) -> str:
+        if public_url and urlsplit(safe_origin("sign_in.public_url", public_url)).path not in ("", "/"):
+            raise ValueError(f"sign_in.public_url must have no path, got {public_url!r}")
+        return public_url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _oidc_is_complete(self) -> SignInSettings:
+        if self.method == "oidc":
+            needed = {
+                "public_url": self.public_url,
+                "oidc.issuer": self.oidc.issuer,
+                "oidc.client_id": self.oidc.client_id,
+                "oidc.roles": self.oidc.roles,
+            }
+            missing = [f"sign_in.{name}" for name, value in needed.items() if not value]
+            if missing:
+                raise ValueError(f"sign_in.method oidc needs {', '.join(missing)}, got none")
+        return self
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Browsers reach the page by https; only on this machine they need not."""
+        return not self.public_url.startswith("http://")
+
+
+def safe_origin(name: str, url: str) -> str:
+    """Let an address through only where nobody on the way can read what is sent there.
+
+    Raises:
+        ValueError: If it is no https URL, or no http URL of this machine.
+    """
+    parts = urlsplit(url)
+    encrypted = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    if not (encrypted and parts.hostname) or parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"{name} must be an https URL, or an http one of this machine, got {parts.hostname!r}")
+    return url
+
+
 class DashboardSettings(ServiceSettings):
     """Everything the dashboard is told."""
 
@@ -178,4 +298,17 @@ class DashboardSettings(ServiceSettings):
     explanations: ExplanationSettings = ExplanationSettings()
     explainer: ExplainerSettings = ExplainerSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    exports: ExportSettings = ExportSettings()
     components: ComponentSettings = ComponentSettings()
+    accounts: AccountsSettings = AccountsSettings()
+    sign_in: SignInSettings = SignInSettings()
+
+    @model_validator(mode="after")
+    def _others_sign_in(self) -> DashboardSettings:
+        if self.web.mode == "network" and self.sign_in.method == "none":
+            raise ValueError(
+                "sign_in.method must be 'local' or 'oidc' while web.mode is 'network', because whoever reaches the "
+                "port would see the line, got 'none'"
+            )
+        return self

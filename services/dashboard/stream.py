@@ -102,6 +102,11 @@ class LiveStream:
                 next_stats_s = time.monotonic() + self._settings.stats_interval_s
             await self._pause()
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether every browser is told to come back later."""
+        return self._draining.is_set()
+
     def drain(self) -> None:
         """Tell every browser to come back later, and end the streams; callable from any thread."""
         if self._loop is None:

@@ -50,6 +50,7 @@ def inspection_json(inspection: Inspection) -> Json:
         "defect_class": inspection.defect_class,
         "cycle_time_ms": inspection.cycle_time_ms,
         "in_time": inspection.in_time,
+        "queue_ms": number(inspection.timings.queue_ms),
         "total_ms": number(inspection.timings.total_ms),
         "detail": inspection.detail,
         "disagreement": inspection.disagreement,

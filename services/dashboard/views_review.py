@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.adapters.ports import ReviewStats
+from services.adapters.ports import ReviewPage, ReviewStats
 from services.core.review import QueuedCase, Review
 from services.dashboard.explanations import KeptExplanations
 from services.dashboard.views import NS_PER_MS, Json, explanations_json, inspection_json, number
@@ -69,6 +69,19 @@ def review_json(review: Review) -> Json:
         "supersedes": review.supersedes or None,
         "disagrees_with": review.disagrees_with or None,
     }
+
+
+def listed_reviews_json(page: ReviewPage) -> list[Json]:
+    """Reviews of different cases, each with the part and the model's verdict; null where the case is not known."""
+    seen = {case.case_id: case.inspection for case in page.cases}
+    return [
+        {
+            **review_json(one),
+            "part_id": seen[one.case_id].part_id if one.case_id in seen else None,
+            "verdict": seen[one.case_id].verdict.value if one.case_id in seen else None,
+        }
+        for one in page.reviews
+    ]
 
 
 def stats_of_reviews_json(stats: ReviewStats) -> Json:

@@ -11,7 +11,9 @@ from starlette.staticfiles import StaticFiles
 
 from services.core.errors import InvalidInputError
 from services.core.identity import validate_frame_id
+from services.core.manifest import validate_alias
 from services.core.review import validate_case_id
+from services.core.training_run import validate_run_id
 
 _MISSING = "The web page is not built. Run: make install\n"
 
@@ -58,6 +60,54 @@ def page_routes(static_dir: Path) -> APIRouter:
             validate_case_id(case_id)
         except InvalidInputError:
             return index(404)
+        return index()
+
+    @router.get("/models")
+    async def models() -> Response:
+        return index()
+
+    @router.get("/changes")
+    async def changes() -> Response:
+        return index()
+
+    @router.get("/changes/{alias}/{revision}")
+    async def change(alias: str, revision: str) -> Response:
+        try:
+            validate_alias(alias)
+        except InvalidInputError:
+            return index(404)
+        return index() if revision.isdecimal() else index(404)
+
+    @router.get("/training")
+    async def training() -> Response:
+        return index()
+
+    @router.get("/training/{run_id}")
+    async def training_run(run_id: str) -> Response:
+        try:
+            validate_run_id(run_id)
+        except InvalidInputError:
+            return index(404)
+        return index()
+
+    @router.get("/gallery")
+    async def gallery() -> Response:
+        return index()
+
+    @router.get("/statistics")
+    async def statistics() -> Response:
+        return index()
+
+    @router.get("/users")
+    async def users() -> Response:
+        return index()
+
+    @router.get("/audit")
+    async def audit() -> Response:
+        return index()
+
+    @router.get("/password")
+    async def password() -> Response:
         return index()
 
     @router.get("/{name}")

@@ -33,6 +33,8 @@ _MAX_MS = (2**63 - 1) // NS_PER_MS
 
 TimeMs = Annotated[int, Field(ge=0, le=_MAX_MS)]
 Reviewer = Annotated[str, AfterValidator(validate_reviewer)]
+#: Where somebody is signed in it is they, whether they say so or not.
+SIGNED_IN: Any = Field(default=None, description="Needed where nobody signs in; else whoever is signed in.")
 ReviewId = Annotated[str, AfterValidator(validate_review_id)]
 # In full: a reference to another part of the schema would not fit into the description of an address.
 OneAnswer = Annotated[Answer, WithJsonSchema({"type": "string", "enum": [one.value for one in Answer]})]
@@ -125,25 +127,27 @@ class ReviewQuery(_Query, _Page):
         )
 
 
-class _Form(BaseModel):
+class PostedForm(BaseModel):
+    """A body; a field too many or of another kind is an error."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class ClaimForm(_Form):
+class ClaimForm(PostedForm):
     """Who reserves a case, or gives it back."""
 
-    reviewer: Reviewer
+    reviewer: Reviewer | None = SIGNED_IN
 
 
-class UndoForm(_Form):
+class UndoForm(PostedForm):
     """Who takes a review back."""
 
     review_id: ReviewId = Field(description="Of the undo itself.")
-    reviewer: Reviewer
+    reviewer: Reviewer | None = SIGNED_IN
     said_at_ms: TimeMs | None = None
 
 
-class AnswerForm(_Form):
+class AnswerForm(PostedForm):
     """What somebody says of a case."""
 
     review_id: ReviewId
@@ -154,23 +158,24 @@ class AnswerForm(_Form):
     defect_class: str = Field(default="", max_length=MAX_CLASS_LENGTH)
     area: list[tuple[float, float]] = Field(default_factory=list, max_length=MAX_AREA_POINTS)
     note: str = Field(default="", max_length=MAX_NOTE_LENGTH)
-    reviewer: Reviewer
+    reviewer: Reviewer | None = SIGNED_IN
     said_at_ms: TimeMs | None = None
     shown_method: str = Field(default="", max_length=_MAX_METHOD_LENGTH)
     mask_png: str | None = Field(default=None, description="Base64 of a PNG of the picture's size.")
 
-    def review(self, case_id: str) -> Review:
+    def review(self, case_id: str, reviewer: str) -> Review:
         """As the feedback service is told; it fills in the rest.
 
         Args:
             case_id: What it is about.
+            reviewer: Who says it.
         """
         return Review(
             review_id=self.review_id,
             case_id=case_id,
             frame_id="",
             action=ReviewAction(self.action),
-            reviewer=self.reviewer,
+            reviewer=reviewer,
             reviewed_at_ns=0,
             verdict_right=self.verdict_right,
             reason_right=self.reason_right,

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from services.adapters.feedbackclient import CaseView
+from services.core.access import Permission
 from services.core.errors import NotFoundError
 from services.core.review import CaseState, Review, validate_case_id, validate_review_id
 from services.core.types import ImageRef
@@ -27,8 +28,15 @@ from services.dashboard.routes.review_forms import (
     ReviewQuery,
     UndoForm,
 )
+from services.dashboard.signing import caller_of, reviewer_of
 from services.dashboard.views import NS_PER_MS, Json
-from services.dashboard.views_review import case_json, queued_case_json, review_json, stats_of_reviews_json
+from services.dashboard.views_review import (
+    case_json,
+    listed_reviews_json,
+    queued_case_json,
+    review_json,
+    stats_of_reviews_json,
+)
 
 
 def review_routes(context: Context) -> APIRouter:
@@ -90,7 +98,7 @@ def _asking(context: Context) -> APIRouter:
             page = feedback.list_reviews(
                 asked.where, limit=asked.limit, token=asked.after, timeout_s=reviewing.timeout_s
             )
-            return {"reviews": [review_json(one) for one in page.reviews], "next": page.next_token or None}
+            return {"reviews": listed_reviews_json(page), "next": page.next_token or None}
 
         return JsonBody(await reviewing.ask(find))
 
@@ -160,8 +168,8 @@ def _saying(context: Context) -> APIRouter:
         """Reserve a case for a while, so that two people do not answer it at once; again: prolong it."""
 
         def say(feedback: FeedbackService, body: bytes) -> Json:
-            form = read_form(ClaimForm, body)
-            until_ns = feedback.claim(case_id, form.reviewer, timeout_s=reviewing.timeout_s)
+            reviewer = reviewer_of(request, read_form(ClaimForm, body).reviewer)
+            until_ns = feedback.claim(case_id, reviewer, timeout_s=reviewing.timeout_s)
             return {"until_ms": until_ns // NS_PER_MS}
 
         validate_case_id(case_id)
@@ -172,8 +180,8 @@ def _saying(context: Context) -> APIRouter:
         """Give a case back that one holds."""
 
         def say(feedback: FeedbackService, body: bytes) -> Json:
-            form = read_form(ClaimForm, body)
-            feedback.claim(case_id, form.reviewer, release=True, timeout_s=reviewing.timeout_s)
+            reviewer = reviewer_of(request, read_form(ClaimForm, body).reviewer)
+            feedback.claim(case_id, reviewer, release=True, timeout_s=reviewing.timeout_s)
             return {}
 
         validate_case_id(case_id)
@@ -185,7 +193,8 @@ def _saying(context: Context) -> APIRouter:
 
         def say(feedback: FeedbackService, body: bytes) -> Json:
             form = read_form(AnswerForm, body)
-            taken = feedback.submit(form.review(case_id), form.mask(), timeout_s=reviewing.timeout_s)
+            reviewer = reviewer_of(request, form.reviewer)
+            taken = feedback.submit(form.review(case_id, reviewer), form.mask(), timeout_s=reviewing.timeout_s)
             return _taken_json(*taken)
 
         validate_case_id(case_id)
@@ -198,7 +207,16 @@ def _saying(context: Context) -> APIRouter:
         def say(feedback: FeedbackService, body: bytes) -> Json:
             form = read_form(UndoForm, body)
             said_at_ns = (form.said_at_ms or 0) * NS_PER_MS
-            taken = feedback.undo(form.review_id, review_id, form.reviewer, said_at_ns, timeout_s=reviewing.timeout_s)
+            reviewer = reviewer_of(request, form.reviewer)
+            person = caller_of(request).person
+            taken = feedback.undo(
+                form.review_id,
+                review_id,
+                reviewer,
+                said_at_ns,
+                timeout_s=reviewing.timeout_s,
+                only_own=person is None or not person.role.may(Permission.UNDO_OTHERS),
+            )
             return _taken_json(*taken)
 
         validate_review_id(review_id)

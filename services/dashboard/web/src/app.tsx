@@ -1,13 +1,23 @@
 import { Component, useEffect, useRef, type ReactNode } from "react";
 import { Link, Route, Routes, useLocation } from "react-router";
+import { useAccountState, useMay } from "./access/hooks";
 import styles from "./app.module.css";
 import { AppHeader } from "./components/AppHeader";
 import { ButtonLook } from "./components/Button";
 import { HeaderToolsProvider } from "./components/HeaderTools";
 import { Message } from "./components/Message";
 import { useI18n } from "./i18n";
+import { GalleryPage } from "./pages/gallery/GalleryPage";
+import { ChangesPage } from "./pages/changes/ChangesPage";
+import { ModelsPage } from "./pages/models/ModelsPage";
+import { AuditPage } from "./pages/access/AuditPage";
+import { PasswordPage } from "./pages/access/PasswordPage";
+import { UsersPage } from "./pages/access/UsersPage";
 import { PartPage } from "./pages/part/PartPage";
 import { ReviewPage } from "./pages/review/ReviewPage";
+import { RunPage } from "./pages/training/RunPage";
+import { TrainingPage } from "./pages/training/TrainingPage";
+import { StatisticsPage } from "./pages/statistics/StatisticsPage";
 import { WallPage } from "./pages/wall/WallPage";
 
 export function App() {
@@ -15,6 +25,9 @@ export function App() {
   const main = useRef<HTMLElement>(null);
   const { pathname } = useLocation();
   const first = useRef(pathname);
+  const mayUsers = useMay("users");
+  const mayAudit = useMay("audit");
+  const hasPassword = useAccountState().session?.has_password ?? false;
   useEffect(() => {
     // A reader of the screen starts at the new page, not where the old one was left; not on the first load.
     if (first.current === pathname) return;
@@ -32,7 +45,16 @@ export function App() {
           <Routes>
             <Route path="/" element={<WallPage />} />
             <Route path="/review/:caseId?" element={<ReviewPage />} />
+            <Route path="/gallery" element={<GalleryPage />} />
+            <Route path="/statistics" element={<StatisticsPage />} />
+            <Route path="/models" element={<ModelsPage />} />
+            <Route path="/training" element={<TrainingPage />} />
+            <Route path="/training/:runId" element={<RunPage />} />
+            <Route path="/changes/:alias?/:revision?" element={<ChangesPage />} />
             <Route path="/parts/:frameId" element={<PartPage />} />
+            {mayUsers && <Route path="/users" element={<UsersPage />} />}
+            {mayAudit && <Route path="/audit" element={<AuditPage />} />}
+            {hasPassword && <Route path="/password" element={<PasswordPage />} />}
             <Route path="*" element={<NotFound />} />
           </Routes>
         </Boundary>

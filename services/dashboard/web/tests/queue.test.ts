@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../src/api/client";
 import { Claim } from "../src/review/claim";
-import { NO_TRAIL, Preloader, again, broughtBack, current, onward, putAside, step, upcoming, withCases, withFate, type Trail } from "../src/review/queue";
+import { NO_TRAIL, Preloader, again, broughtBack, current, onward, putAside, step, upcoming, withCases, withFate, withNext, type Trail } from "../src/review/queue";
 import { answeredIn, answersPerMinute, type Turn } from "../src/review/session";
 import { queued } from "./review-samples";
 
@@ -29,6 +29,32 @@ describe("the trail of cases", () => {
     const next = withCases(trail, [queued(2, "fail", { gain: 0.9 }), queued(3)]);
     expect(ids(next.cases)).toEqual(["case-1", "case-2", "case-3"]);
     expect(next.cases[1]?.gain).toBe(0.9);
+  });
+
+  it("brings similar parts in right after the case on screen, in their order", () => {
+    const trail = onward(withFate(trailOf(1, 2, 3, 4), "case-1", "answered"));
+    const next = withNext(trail, [queued(4), queued(9)]);
+    expect(here(next)).toBe("case-2");
+    expect(ids(next.cases)).toEqual(["case-1", "case-2", "case-4", "case-9", "case-3"]);
+  });
+
+  it("brings in neither what is on screen nor what was answered already", () => {
+    const trail = onward(withFate(trailOf(1, 2, 3), "case-1", "answered"));
+    expect(withNext(trail, [queued(1), queued(2)])).toBe(trail);
+  });
+
+  it("shows a similar part at once where nothing is left", () => {
+    const empty = answered(trailOf(1));
+    const next = withNext(empty, [queued(9)]);
+    expect(here(next)).toBe("case-9");
+    expect(here(answered(next))).toBeNull();
+  });
+
+  it("keeps the case on screen where a similar part had been passed by", () => {
+    const trail = step(step(trailOf(1, 2, 3), 1), 1);
+    const next = withNext(trail, [queued(1)]);
+    expect(here(next)).toBe("case-3");
+    expect(ids(upcoming(next))).toEqual(["case-1"]);
   });
 
   it("walks back over answered cases but not over those that others hold", () => {
@@ -152,6 +178,26 @@ describe("the claim", () => {
     expect(calls.release).toHaveBeenCalledTimes(1);
   });
 
+  it("is given back at once when the page goes, and again should it have arrived later", async () => {
+    let arrive: (value: { until_ms: number }) => void = () => undefined;
+    calls.claim.mockImplementation(() => new Promise((resolve) => (arrive = resolve)));
+    const claim = new Claim(() => undefined, calls);
+    claim.hold("a", "Anna");
+    const given = vi.fn();
+    void claim.giveBack().then(given);
+    expect(calls.release.mock.calls).toEqual([["a", "Anna"]]);
+    await settled();
+    expect(given).not.toHaveBeenCalled();
+    arrive({ until_ms: 1 });
+    await settled();
+    expect(calls.release).toHaveBeenCalledTimes(2);
+    expect(given).toHaveBeenCalledTimes(1);
+    await vi.advanceTimersByTimeAsync(120_000);
+    expect(calls.claim).toHaveBeenCalledTimes(1);
+    await claim.giveBack();
+    expect(calls.release).toHaveBeenCalledTimes(2);
+  });
+
   it("tells whether somebody else held the case from the start", async () => {
     const lost = vi.fn();
     const claim = new Claim(lost, calls);
@@ -187,9 +233,11 @@ describe("the pace", () => {
     reviewId: String(atMs),
     caseId: "c",
     partId: "p",
+    product: "disc",
     verdict: "fail",
     said,
     atMs,
+    defectClass: "",
     draft: null,
   });
 

@@ -33,6 +33,7 @@ export function inspection(number: number, change: Partial<Inspection> = {}): In
     defect_class: "",
     cycle_time_ms: 250,
     in_time: true,
+    queue_ms: 5,
     total_ms: 40,
     detail: "",
     disagreement: 0,

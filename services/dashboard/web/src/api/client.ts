@@ -1,6 +1,22 @@
-import type { CaseDetail, NewReview, NewUndo, Part, Problem, QueuePage, QueueStats, Review, Taken } from "./types";
+import { activityHeader, doubtSession } from "./session";
+import type {
+  CaseDetail,
+  FollowedNeighbours,
+  ListedReview,
+  Neighbours,
+  NewReview,
+  NewUndo,
+  Part,
+  Problem,
+  QueuePage,
+  QueueStats,
+  Shifts,
+  Statistics,
+  StatisticsGroup,
+  Taken,
+} from "./types";
 
-const BASE = "/api/v1";
+export const BASE = "/api/v1";
 
 /** Longest wait for an answer to what is posted: a connection that says nothing must not hold the next one up. */
 const POST_TIMEOUT_MS = 15_000;
@@ -95,10 +111,20 @@ export async function fetchCase(caseId: string, signal: AbortSignal): Promise<Ca
   return (await (await request(caseUrl(caseId), signal)).json()) as CaseDetail;
 }
 
+/** The parts to compare a case with. */
+export async function fetchNeighbours(caseId: string, signal: AbortSignal): Promise<Neighbours> {
+  return (await (await request(`${caseUrl(caseId)}/neighbours`, signal)).json()) as Neighbours;
+}
+
+/** Put the neighbours of a case whose verdict was wrong into the queue, so that they can be answered next. */
+export async function followNeighbours(caseId: string, reviewer: string): Promise<FollowedNeighbours> {
+  return (await post(`${caseUrl(caseId)}/neighbours`, { reviewer })) as FollowedNeighbours;
+}
+
 /** What somebody said last, the newest first, without what was taken back. */
-export async function fetchReviews(reviewer: string, limit: number, signal: AbortSignal): Promise<Review[]> {
+export async function fetchReviews(reviewer: string, limit: number, signal: AbortSignal): Promise<ListedReview[]> {
   const query = new URLSearchParams({ reviewer, standing: "true", limit: String(limit) });
-  const page = (await (await request(`${BASE}/reviews?${query}`, signal)).json()) as { reviews: Review[] };
+  const page = (await (await request(`${BASE}/reviews?${query}`, signal)).json()) as { reviews: ListedReview[] };
   return page.reviews;
 }
 
@@ -127,7 +153,33 @@ function taken(body: unknown, reviewId: string): Taken {
   throw new ApiError({ reason: "offline", message: "the answer was not the server's" }, 0);
 }
 
-async function post(url: string, body: object, keepalive = false): Promise<unknown> {
+export interface StatisticsQuery {
+  sinceMs: number;
+  untilMs: number;
+  group: StatisticsGroup;
+  /** Length of a point, for the group `span`. */
+  spanS?: number;
+  line?: string;
+  camera?: string;
+  product?: string;
+}
+
+export function statisticsUrl(query: StatisticsQuery, table = false): string {
+  const search = new URLSearchParams({ group: query.group, since_ms: String(query.sinceMs), until_ms: String(query.untilMs) });
+  if (query.spanS !== undefined) search.set("span_s", String(query.spanS));
+  for (const name of ["line", "camera", "product"] as const) if (query[name]) search.set(name, query[name]);
+  return `${BASE}/statistics${table ? ".csv" : ""}?${search}`;
+}
+
+export async function fetchStatistics(query: StatisticsQuery, signal: AbortSignal): Promise<Statistics> {
+  return (await (await request(statisticsUrl(query), signal)).json()) as Statistics;
+}
+
+export async function fetchShifts(signal: AbortSignal): Promise<Shifts> {
+  return (await (await request(`${BASE}/shifts`, signal)).json()) as Shifts;
+}
+
+export async function post(url: string, body: object, keepalive = false): Promise<unknown> {
   const headers = { "Content-Type": "application/json", "X-Sightline": "1" };
   const response = await request(url, AbortSignal.timeout(POST_TIMEOUT_MS), {
     method: "POST",
@@ -142,16 +194,18 @@ async function post(url: string, body: object, keepalive = false): Promise<unkno
   }
 }
 
-async function request(url: string, signal: AbortSignal, more: RequestInit = {}): Promise<Response> {
+export async function request(url: string, signal: AbortSignal, more: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(url, { ...more, signal });
+    response = await fetch(url, { ...more, headers: { ...activityHeader(), ...more.headers }, signal });
   } catch (error) {
     if (signal.aborted && (signal.reason as Error | undefined)?.name !== "TimeoutError") throw error;
     throw new ApiError({ reason: "offline", message: "the server did not answer" }, 0);
   }
   if (response.ok) return response;
-  throw new ApiError(await problemOf(response), response.status);
+  const problem = await problemOf(response);
+  if (problem.reason === "signed_out" || problem.reason === "other_person") doubtSession();
+  throw new ApiError(problem, response.status);
 }
 
 async function problemOf(response: Response): Promise<Problem> {

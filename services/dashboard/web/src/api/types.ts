@@ -26,6 +26,8 @@ export interface Inspection {
   /** 0 = no deadline. */
   cycle_time_ms: number;
   in_time: boolean;
+  /** From capture until the detector took it. */
+  queue_ms: number | null;
   total_ms: number | null;
   detail: string;
   /** Of the detectors of a panel: twice the share of the minority, 0 to 1; 0 where all say the same or there is one. */
@@ -195,8 +197,8 @@ export type CaseState = "open" | "reviewed" | "disputed";
 /** A case as a queue shows it. */
 export interface QueuedCase {
   case_id: string;
-  /** `audit`: drawn at random among the parts that passed. */
-  kind: "fail" | "review" | "audit";
+  /** `audit`: drawn at random among the parts that passed; `neighbour`: like a part whose verdict was wrong. */
+  kind: "fail" | "review" | "audit" | "neighbour";
   inspection: Inspection;
   uncertainty: number | null;
   /** Zeros where the picture cannot be decoded. */
@@ -253,6 +255,14 @@ export interface Review {
   disagrees_with: string | null;
 }
 
+/** A review in a list of many cases'. */
+export interface ListedReview extends Review {
+  /** Null where the case is not known yet. */
+  part_id: string | null;
+  /** That the model gave. */
+  verdict: Verdict | null;
+}
+
 export interface CaseDetail {
   case: QueuedCase;
   explained: Explained;
@@ -293,8 +303,107 @@ export interface Taken {
   state: CaseState;
 }
 
+/** How a neighbour stands to a case: the most similar of its class, the most similar of the other one, the least similar. */
+export type Relation = "near_hit" | "near_miss" | "farthest";
+
+/** A part that is compared with a case. */
+export interface Neighbour {
+  relation: Relation;
+  /** Cosine of the two embeddings, -1 to 1. */
+  similarity: number;
+  /** Null for a part that never was a case. */
+  case_id: string | null;
+  frame_id: string;
+  part_id: string;
+  verdict: Verdict;
+  settled_verdict: Decided | null;
+  score: number | null;
+  captured_at_ms: number;
+  state: CaseState | null;
+  /** Addresses of its picture. */
+  thumbnail: string;
+  image: string;
+}
+
+export interface Neighbours {
+  neighbours: Neighbour[];
+  /** How many parts were compared. */
+  compared: number;
+  /** Every one of them was looked at; false where an index found them. */
+  exact: boolean;
+}
+
+/** Neighbours that wait to be answered, as a wrong verdict asks for them. */
+export interface FollowedNeighbours extends Neighbours {
+  /** Near hit first. */
+  queued: QueuedCase[];
+}
+
 export interface Problem {
   /** Stable token, for example `image_expired`. */
   reason: string;
   message: string;
+}
+
+// ---- statistics
+
+export type StatisticsGroup = "line" | "camera" | "product" | "model_version" | "shift" | "shift_of_day" | "span";
+
+/** The figures of a group. Null is not known: there is nothing to divide by. */
+export interface StatisticsRow {
+  /** Line, camera, product, alias or shift; empty for the time outside of all shifts, points and the total. */
+  name: string;
+  /** Of a camera. */
+  line_id: string;
+  model_version: number;
+  /** Of a shift of one day, like 2026-11-25. */
+  day: string;
+  /** Of a shift of one day, a point or the total; else 0. */
+  begins_ms: number;
+  ends_ms: number;
+  inspections: number;
+  passed: number;
+  failed: number;
+  review: number;
+  late: number;
+  defect_rate: number | null;
+  first_pass_yield: number | null;
+  reviewed: number;
+  fails_reviewed: number;
+  false_rejects: number;
+  escapes: number;
+  wrong_reasons: number;
+  audit: Audit;
+}
+
+/** Of the sample that was drawn at random among what passed. */
+export interface Audit {
+  drawn: number;
+  reviewed: number;
+  undecided: number;
+  escapes: number;
+  /** Share of the drawn that the estimate speaks of. */
+  covered: number | null;
+  /** Estimated share of passed inspections that are defective, with its 95 % interval. */
+  rate: number | null;
+  low: number | null;
+  high: number | null;
+}
+
+export interface Statistics {
+  group: StatisticsGroup;
+  since_ms: number;
+  until_ms: number;
+  /** Before this time no verdicts are counted any more. */
+  kept_since_ms: number;
+  rows: StatisticsRow[];
+  total: StatisticsRow;
+}
+
+export interface Shifts {
+  shifts: { name: string; begins_min: number; ends_min: number }[];
+  time_zone: string;
+  day_begins_ms: number;
+  /** Null between shifts. */
+  shift: { name: string; begins_ms: number; ends_ms: number } | null;
 }

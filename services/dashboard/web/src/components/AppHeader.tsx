@@ -1,12 +1,17 @@
-import { Link, NavLink } from "react-router";
+import { useId, useRef, type MouseEvent } from "react";
+import { Link, NavLink, useLocation } from "react-router";
 import { useI18n } from "../i18n";
 import { useStation } from "../review/hooks";
 import { useTheme } from "../theme/theme";
+import { useNewChange } from "../models/watch";
 import styles from "./AppHeader.module.css";
+import { PersonMenu } from "../pages/access/PersonMenu";
 import { IconButtonLook } from "./Button";
 import { ConnectionPill } from "./ConnectionPill";
 import { HeaderToolsSlot } from "./HeaderTools";
 import { Icon } from "./Icon";
+import { NewMark } from "./NewMark";
+import { useDismiss } from "./useDismiss";
 
 export function AppHeader() {
   const { t, language, setLanguage } = useI18n();
@@ -16,19 +21,15 @@ export function AppHeader() {
     <header className={styles["header"]}>
       <Link className={styles["brand"]} to="/">
         <img src="/icon.svg" width="30" height="30" alt="" />
-        {t("app.name")}
+        <span>{t("app.name")}</span>
       </Link>
-      <nav className={styles["nav"]} aria-label={t("nav.label")}>
-        <NavLink to="/" end>
-          {t("nav.wall")}
-        </NavLink>
-        <ReviewLink />
-      </nav>
+      <Navigation />
       <div className={styles["state"]}>
         <ConnectionPill />
       </div>
       <HeaderToolsSlot className={styles["page"]} />
       <div className={styles["tools"]}>
+        <PersonMenu />
         <button type="button" className={IconButtonLook} aria-label={t("language.switch")} title={t("language.switch")}
           onClick={() => setLanguage(language === "en" ? "de" : "en")}>
           {t("language.short")}
@@ -39,6 +40,56 @@ export function AppHeader() {
         </button>
       </div>
     </header>
+  );
+}
+
+/** The ways to the pages; on a phone behind a button. */
+function Navigation() {
+  const { t } = useI18n();
+  const wrap = useRef<HTMLDivElement>(null);
+  const opener = useRef<HTMLButtonElement>(null);
+  const [open, setOpen] = useDismiss(wrap, opener);
+  const id = useId();
+  const { pathname } = useLocation();
+  const onPick = (event: MouseEvent) => {
+    if (!(event.target instanceof Element) || !event.target.closest("a")) return;
+    setOpen(false);
+    // Another page takes the keyboard itself; the one that is open already does not.
+    if (event.target.closest("a")?.pathname === pathname) opener.current?.focus();
+  };
+  return (
+    <div className={styles["menu"]} ref={wrap}>
+      <button type="button" ref={opener} className={IconButtonLook} aria-label={t("nav.menu")} aria-expanded={open} aria-controls={id}
+        onClick={() => setOpen(!open)}>
+        <Icon name={open ? "close" : "menu"} size={24} />
+      </button>
+      {/* Its links are what is pressed; a press on one of them also closes the menu. */}
+      {/* eslint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/no-noninteractive-element-interactions */}
+      <nav id={id} className={styles["nav"]} data-open={open} aria-label={t("nav.label")} onClick={onPick}>
+        <NavLink to="/" end>
+          {t("nav.wall")}
+        </NavLink>
+        <ReviewLink />
+        <NavLink to="/gallery">{t("gallery.title")}</NavLink>
+        <NavLink to="/statistics">{t("nav.statistics")}</NavLink>
+        <ModelsLink />
+        <NavLink to="/training">{t("nav.training")}</NavLink>
+      </nav>
+    </div>
+  );
+}
+
+/** The way to the models, with a mark where a new one came since the last look. */
+function ModelsLink() {
+  const { t } = useI18n();
+  const news = useNewChange();
+  return (
+    <NavLink to="/models">
+      <span>
+        {t("nav.models")}
+        {news && <NewMark />}
+      </span>
+    </NavLink>
   );
 }
 

@@ -1,35 +1,24 @@
-import { useEffect, useId, useRef, useState } from "react";
+import { useId, useRef } from "react";
 import type { Component } from "../api/types";
 import { hasMessage, useI18n, type Translate } from "../i18n";
 import type { Formats } from "../i18n/format";
 import { asOf, type Connection } from "../live/connection";
 import { useConnection, useLive, useServerNow } from "../live/hooks";
 import styles from "./ConnectionPill.module.css";
+import { useDismiss } from "./useDismiss";
 
 /** How the line is, in one phrase; a press shows each of its parts. */
 export function ConnectionPill() {
   const { t, format } = useI18n();
   const connection = useConnection();
-  const [open, setOpen] = useState(false);
   const wrap = useRef<HTMLDivElement>(null);
+  const opener = useRef<HTMLButtonElement>(null);
+  const [open, setOpen] = useDismiss(wrap, opener);
   const panelId = useId();
-  useEffect(() => {
-    if (!open) return;
-    const close = (event: Event) => {
-      const outside = event instanceof PointerEvent && !wrap.current?.contains(event.target as Node);
-      if (outside || (event instanceof KeyboardEvent && event.key === "Escape")) setOpen(false);
-    };
-    addEventListener("pointerdown", close);
-    addEventListener("keydown", close);
-    return () => {
-      removeEventListener("pointerdown", close);
-      removeEventListener("keydown", close);
-    };
-  }, [open]);
   const phrase = phraseOf(connection, t, format);
   return (
     <div className={styles["wrap"]} ref={wrap}>
-      <button type="button" className={styles["pill"]} data-level={connection.level} data-testid="connection"
+      <button type="button" ref={opener} className={styles["pill"]} data-level={connection.level} data-testid="connection"
         aria-expanded={open} aria-controls={panelId} onClick={() => setOpen(!open)}
         aria-label={`${t("connection.label")}: ${phrase}`}>
         <span className={styles["dot"]} />

@@ -3,10 +3,13 @@ import { useI18n } from "../i18n";
 import styles from "./ScoreBar.module.css";
 import { scoreScale } from "./scoreScale";
 
+/** A score with the limits that it meets. */
+export type Scored = Pick<Inspection, "score" | "threshold" | "review_low" | "review_high">;
+
 const percent = (share: number) => `${(share * 100).toFixed(2)}%`;
 
 /** The score against its limits: pass zone, hatched review band, fail zone, and a needle. */
-export function ScoreBar({ part, size = "normal" }: { part: Inspection; size?: "normal" | "large" }) {
+export function ScoreBar({ part, size = "normal" }: { part: Scored; size?: "normal" | "large" }) {
   const { t, format } = useI18n();
   const { score, review_low: low, review_high: high, threshold } = part;
   if (score === null || low === null || high === null || threshold === null) return null;

@@ -22,6 +22,10 @@ interface Props {
   curves: Curve[];
   show: (value: number) => string;
   leastTop: number;
+  /** What stands below the plot, each at the start of a point; without it, how long ago. */
+  ticks?: { startS: number; label: string }[];
+  /** How the pointer's point is named; without it, by the clock. */
+  name?: (startMs: number) => string;
 }
 
 const LEFT = 40;
@@ -29,7 +33,7 @@ const BOTTOM = 16;
 const TOP = 6;
 
 /** Curves over the last minutes, with the value under the pointer. */
-export function TimeChart({ title, times, pointS, windowS, curves, show, leastTop }: Props) {
+export function TimeChart({ title, times, pointS, windowS, curves, show, leastTop, ticks, name }: Props) {
   const { t, format } = useI18n();
   const [box, width, height] = useSize();
   const [hover, setHover] = useState<number | null>(null);
@@ -80,7 +84,12 @@ export function TimeChart({ title, times, pointS, windowS, curves, show, leastTo
               </text>
             </g>
           ))}
-          {[windowS, windowS * 0.6, windowS * 0.2, 0].map((ago) => (
+          {ticks?.map(({ startS, label }) => (
+            <text key={startS} className={styles["axis"]} y={height - 2} x={x(startS - pointS / 2)} textAnchor="middle">
+              {label}
+            </text>
+          ))}
+          {!ticks && [windowS, windowS * 0.6, windowS * 0.2, 0].map((ago) => (
             <text key={ago} className={styles["axis"]} y={height - 2} x={LEFT + plotWidth * (1 - ago / windowS)}
               textAnchor={ago === 0 ? "end" : ago === windowS ? "start" : "middle"}>
               {ago === 0 ? t("chart.now") : t("chart.ago", { age: format.minutes(ago) })}
@@ -90,6 +99,7 @@ export function TimeChart({ title, times, pointS, windowS, curves, show, leastTo
             spots(curve).map((stretch) => (
               <g key={`${curve.label} ${stretch[0]?.x}`}>
                 {curve.filled && <path d={areaPath(stretch, floor)} fill={curve.colour} opacity="0.16" />}
+                {stretch.length === 1 && <circle cx={stretch[0]?.x} cy={stretch[0]?.y} r="2.5" fill={curve.colour} />}
                 <path d={linePath(stretch)} fill="none" stroke={curve.colour} strokeWidth="2" strokeLinejoin="round"
                   strokeLinecap="round" strokeDasharray={curve.dashed ? "5 4" : undefined} />
               </g>
@@ -101,7 +111,7 @@ export function TimeChart({ title, times, pointS, windowS, curves, show, leastTo
         </svg>
         {hover !== null && times[hover] !== undefined && (
           <div className={styles["tip"]} style={{ left: Math.min(Math.max(x(times[hover]), 60), width - 60) }}>
-            {format.clock(times[hover] * 1000)} · {curves.map((curve) => shown(curve.values[hover])).join(" / ")}
+            {(name ?? format.clock)(times[hover] * 1000)} · {curves.map((curve) => shown(curve.values[hover])).join(" / ")}
           </div>
         )}
       </div>

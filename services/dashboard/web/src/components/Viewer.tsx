@@ -78,6 +78,7 @@ export function Viewer({ picture, map, opacity, fitKey = "0", filter, pen = null
     [pane],
   );
   useWheel(pane, zoom);
+  useNoFling(pane);
   useZoomKeys(zoom, fitKey, () => setView(FIT));
   const spotAt = useCallback(({ clientX, clientY }: { clientX: number; clientY: number }): Spot | null => {
     const box = sheet.current?.getBoundingClientRect();
@@ -185,6 +186,16 @@ function useWheel(pane: HTMLDivElement | null, zoom: Zoom): void {
     pane.addEventListener("wheel", onWheel, { passive: false });
     return () => pane.removeEventListener("wheel", onWheel);
   }, [pane, zoom]);
+}
+
+/** Without this the browser takes a quick stroke for a fling, and swallows the next tap, wherever that is, to stop it. */
+function useNoFling(pane: HTMLDivElement | null): void {
+  useEffect(() => {
+    if (!pane) return;
+    const onMove = (event: TouchEvent) => event.cancelable && event.preventDefault();
+    pane.addEventListener("touchmove", onMove, { passive: false });
+    return () => pane.removeEventListener("touchmove", onMove);
+  }, [pane]);
 }
 
 function useZoomKeys(zoom: Zoom, fitKey: string, fit: () => void): void {

@@ -3,9 +3,13 @@ export interface Formats {
   count: (value: number) => string;
   rate: (value: number) => string;
   percent: (share: number) => string;
+  /** With as many decimals as a rare event needs: 0.012 %, 3.6 %, 94.1 %. */
+  percentRare: (share: number) => string;
   /** Without decimals: for estimates. */
   percentWhole: (share: number) => string;
   score: (value: number) => string;
+  /** Three decimals: for thresholds and measured figures. */
+  fine: (value: number) => string;
   milliseconds: (value: number) => string;
   bytes: (value: number) => string;
   /** How long ago, coarse: `12 s`, `3 min`, `5 h`. */
@@ -15,6 +19,11 @@ export interface Formats {
   /** Hours and minutes today, with the date on another day. */
   since: (atMs: number) => string;
   stamp: (atMs: number) => string;
+  /** A day without a year: `25 Nov`. */
+  day: (atMs: number) => string;
+  /** Day, hours and minutes. */
+  dayAndMinute: (atMs: number) => string;
+  minute: (atMs: number) => string;
 }
 
 export function makeFormats(locale: string): Formats {
@@ -23,6 +32,7 @@ export function makeFormats(locale: string): Formats {
   const oneDigit = number({ minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const percentFine = number({ style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const percentWhole = number({ style: "percent", maximumFractionDigits: 0 });
+  const percentRare = number({ style: "percent", minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
   const score = number({ minimumFractionDigits: 2, maximumFractionDigits: 2 });
   const scoreFine = number({ minimumFractionDigits: 3, maximumFractionDigits: 3 });
   const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -33,6 +43,7 @@ export function makeFormats(locale: string): Formats {
     hour: "2-digit",
     minute: "2-digit",
   });
+  const day = new Intl.DateTimeFormat(locale, { month: "short", day: "numeric" });
   const stamp = new Intl.DateTimeFormat(locale, {
     dateStyle: "medium",
     timeStyle: "medium",
@@ -41,11 +52,13 @@ export function makeFormats(locale: string): Formats {
     count: (value) => whole.format(value),
     rate: (value) => (value >= 100 ? whole : oneDigit).format(value),
     percent: (share) => (share === 0 || share >= 0.9995 ? percentWhole : percentFine).format(share),
+    percentRare: (share) => (share === 0 || share >= 0.9995 ? percentWhole : share < 0.0995 ? percentRare : percentFine).format(share),
     percentWhole: (share) => percentWhole.format(share),
     score: (value) => {
       if (value > 0 && value < 0.001) return `<${scoreFine.format(0.001)}`;
       return (value > 0 && value < 0.01 ? scoreFine : score).format(value);
     },
+    fine: (value) => scoreFine.format(value),
     milliseconds: (value) => {
       if (value >= 10_000) return `${whole.format(value / 1000)} s`;
       if (value >= 1_000) return `${oneDigit.format(value / 1000)} s`;
@@ -63,6 +76,9 @@ export function makeFormats(locale: string): Formats {
       const today = new Date().toDateString() === new Date(atMs).toDateString();
       return (today ? minute : dayAndMinute).format(atMs);
     },
+    day: (atMs) => day.format(atMs),
+    dayAndMinute: (atMs) => dayAndMinute.format(atMs),
+    minute: (atMs) => minute.format(atMs),
     stamp: (atMs) => `${stamp.format(atMs)} · ${String(Math.floor(atMs % 1000)).padStart(3, "0")} ms`,
   };
 }

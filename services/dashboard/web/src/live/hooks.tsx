@@ -1,4 +1,5 @@
 import { createContext, useContext, useEffect, useState, useSyncExternalStore, type ReactNode } from "react";
+import { useAccountState } from "../access/hooks";
 import { judge, type Connection } from "./connection";
 import { LiveStore, type LiveState } from "./store";
 
@@ -6,10 +7,12 @@ const StoreContext = createContext<LiveStore | null>(null);
 
 export function LiveProvider({ children }: { children: ReactNode }) {
   const [store] = useState(() => new LiveStore());
+  const { lost } = useAccountState();
   useEffect(() => {
+    if (lost) return;
     store.start();
     return () => store.stop();
-  }, [store]);
+  }, [store, lost]);
   return <StoreContext value={store}>{children}</StoreContext>;
 }
 

@@ -1,4 +1,5 @@
 import { streamUrl } from "../api/client";
+import { doubtSession } from "../api/session";
 import type { Batch, Stats, Wall } from "../api/types";
 import type { StreamPhase } from "./connection";
 import { lastDecidedAt, withBatch, withStats } from "./merge";
@@ -111,7 +112,10 @@ export class LiveStore {
     source.onerror = () => {
       this.lost();
       // The browser reconnects by itself, with the id of the last event, unless it was refused.
-      if (source.readyState === EventSource.CLOSED) this.reopenLater();
+      if (source.readyState !== EventSource.CLOSED) return;
+      // It does not say why it was refused.
+      doubtSession();
+      this.reopenLater();
     };
   }
 

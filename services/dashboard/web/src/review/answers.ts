@@ -73,7 +73,7 @@ export function standing(reviews: readonly Review[]): Review[] {
 
 export type Command =
   | { kind: "say"; said: Said }
-  | { kind: "skip" | "undo" | "previous" | "next" | "toggle_map" | "answers" };
+  | { kind: "skip" | "undo" | "previous" | "next" | "toggle_map" | "answers" | "compare" };
 
 const KEYS: Record<string, Command> = {
   "1": { kind: "say", said: "right" },
@@ -84,6 +84,7 @@ const KEYS: Record<string, Command> = {
   s: { kind: "skip" },
   z: { kind: "undo" },
   l: { kind: "answers" },
+  c: { kind: "compare" },
   " ": { kind: "toggle_map" },
   ArrowLeft: { kind: "previous" },
   ArrowRight: { kind: "next" },

@@ -36,16 +36,35 @@ export class Claim {
 
   /** Let go. An answered case is not given back: nobody else may answer it while the answer is on its way. */
   leave(answered: boolean): void {
+    const release = this.letGo();
+    if (!release || answered) return;
+    // Not before the claim has arrived: the other way round it would outlive the visit.
+    if (this.asking) void this.asking.then(release);
+    else void release();
+  }
+
+  /**
+   * Give the case back now, as the page or the session is about to go: what is asked later is not heard any more.
+   *
+   * @returns When the server has it back, or will not answer.
+   */
+  async giveBack(): Promise<void> {
+    const release = this.letGo();
+    if (!release) return;
+    const { asking } = this;
+    const released = release();
+    // Where the page stays for long enough: should the claim arrive after the first try, it is given back by this one.
+    await (asking ? Promise.all([released, asking.then(release)]) : released);
+  }
+
+  /** Hold nothing any more; gives what returns the case that was held. */
+  private letGo(): (() => Promise<void>) | null {
     if (this.timer !== null) clearTimeout(this.timer);
     this.timer = null;
     const { held } = this;
     this.held = null;
     // A claim that could not be given back ends by itself.
-    if (!held || answered) return;
-    const release = () => this.calls.release(held.caseId, held.reviewer).catch(() => undefined);
-    // Not before the claim has arrived: the other way round it would outlive the visit.
-    if (this.asking) void this.asking.then(release);
-    else void release();
+    return held && (() => this.calls.release(held.caseId, held.reviewer).catch(() => undefined));
   }
 
   private async ask(first: boolean): Promise<void> {

@@ -28,13 +28,15 @@ export class Drafts {
     private readonly shelf: Shelf<Draft>,
     /** Told whether what was changed last could be kept. */
     private readonly onKept: (kept: boolean) => void = () => undefined,
+    /** Whoever is signed in; nobody else's drafts are shown to them. Null where people type their names. */
+    private readonly owner: string | null = null,
   ) {}
 
   async load(caseId: string): Promise<Draft | null> {
     const waiting = this.changed.get(caseId);
     if (waiting) return waiting;
     try {
-      return (await this.shelf.get(caseId)) ?? null;
+      return (await this.shelf.get(this.key(caseId))) ?? null;
     } catch {
       return null;
     }
@@ -54,7 +56,7 @@ export class Drafts {
     const drafts = [...this.changed.values()];
     this.changed.clear();
     try {
-      await Promise.all(drafts.map((one) => this.shelf.put(one.caseId, one)));
+      await Promise.all(drafts.map((one) => this.shelf.put(this.key(one.caseId), one)));
       if (drafts.length > 0) this.onKept(true);
     } catch {
       this.onKept(false);
@@ -66,6 +68,10 @@ export class Drafts {
     const draft = await this.load(caseId);
     if (!draft || draft.savedAtMs > sentAtMs) return;
     this.changed.delete(caseId);
-    await this.shelf.remove(caseId).catch(() => undefined);
+    await this.shelf.remove(this.key(caseId)).catch(() => undefined);
+  }
+
+  private key(caseId: string): string {
+    return this.owner === null ? caseId : `${caseId} ${this.owner}`;
   }
 }

@@ -1,4 +1,5 @@
 import { createContext, useContext, useEffect, useState, useSyncExternalStore, type ReactNode } from "react";
+import { useAccount, useAccountState, useSignedInName } from "../access/hooks";
 import type { OutboxState } from "./outbox";
 import { ReviewStation, type StationState } from "./station";
 
@@ -6,11 +7,20 @@ const StationContext = createContext<ReviewStation | null>(null);
 
 /** Answers go out from every page, not only from the one where they are given. */
 export function ReviewProvider({ children }: { children: ReactNode }) {
-  const [station] = useState(() => new ReviewStation());
+  const account = useAccount();
+  const owner = useSignedInName();
+  const { lost } = useAccountState();
+  // Another person means another page, loaded anew.
+  const [station] = useState(() => new ReviewStation(owner));
   useEffect(() => {
     station.start();
     return () => station.stop();
   }, [station]);
+  useEffect(() => account.onSignOut({ leave: () => station.signOff(), stay: () => station.goOn() }), [account, station]);
+  useEffect(() => {
+    if (lost) station.pause();
+    else station.goOn();
+  }, [station, lost]);
   return <StationContext value={station}>{children}</StationContext>;
 }
 

@@ -31,6 +31,8 @@ export interface OutboxState {
   away: boolean;
   /** Everything that waits is on this browser's shelf; false: it would be lost with the page. */
   kept: boolean;
+  /** What other people have left on this browser: it waits until they sign in again. */
+  others: number;
 }
 
 export type Send = (parcel: Parcel) => Promise<Taken>;
@@ -48,7 +50,8 @@ const LAST_RETRY_MS = 30_000;
  */
 export class Outbox {
   private parcels: Parcel[] = [];
-  private state: OutboxState = { parcels: [], waiting: 0, refused: [], away: false, kept: true };
+  private state: OutboxState = { parcels: [], waiting: 0, refused: [], away: false, kept: true, others: 0 };
+  private others = 0;
   private readonly listeners = new Set<() => void>();
   private readonly takenListeners = new Set<TakenListener>();
   private readonly unkept = new Set<string>();
@@ -62,6 +65,8 @@ export class Outbox {
   constructor(
     private readonly shelf: Shelf<Parcel>,
     private readonly send: Send,
+    /** Whoever is signed in: nobody else's answers are sent, shown or changed. Null where people type their names. */
+    private readonly owner: string | null = null,
   ) {}
 
   readonly subscribe = (listener: () => void): (() => void) => {
@@ -125,7 +130,9 @@ export class Outbox {
 
   private async load(): Promise<void> {
     try {
-      const left = await this.shelf.all();
+      const all = await this.shelf.all();
+      const left = all.filter((one) => this.owner === null || one.body.reviewer === this.owner);
+      this.others = all.length - left.length;
       const known = new Set(this.parcels.map((one) => one.id));
       this.parcels = [...left.filter((one) => !known.has(one.id)), ...this.parcels].sort((a, b) => a.atMs - b.atMs);
       this.publish();
@@ -182,6 +189,8 @@ export class Outbox {
     } catch (error) {
       if (!(error instanceof ApiError)) return "failed";
       if (error.status === 0 || [401, 502, 503, 504].includes(error.status)) return "away";
+      // Somebody else has signed in meanwhile: it is kept until its owner is back.
+      if (error.problem.reason === "other_person") return "away";
       if (error.status >= 500 || error.status === 408 || error.status === 429) return "failed";
       await this.refuse(parcel, error.problem);
       return "done";
@@ -235,7 +244,7 @@ export class Outbox {
   private publish(away = this.state.away): void {
     const refused = this.parcels.filter((one) => one.refused !== null);
     const waiting = this.parcels.length - refused.length;
-    this.state = { parcels: this.parcels, waiting, refused, away: away && waiting > 0, kept: this.unkept.size === 0 };
+    this.state = { parcels: this.parcels, waiting, refused, away: away && waiting > 0, kept: this.unkept.size === 0, others: this.others };
     for (const listener of this.listeners) listener();
   }
 }

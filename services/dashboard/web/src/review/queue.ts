@@ -39,6 +39,18 @@ export function withCases(trail: Trail, fresh: readonly QueuedCase[]): Trail {
   return unknown.length === 0 && cases.every((one, index) => one === trail.cases[index]) ? trail : { ...trail, cases };
 }
 
+/** Cases that come right after the one on screen, in this order; what is on screen or has become something stays. */
+export function withNext(trail: Trail, cases: readonly QueuedCase[]): Trail {
+  const onScreen = current(trail)?.case_id;
+  const next = cases.filter((one) => one.case_id !== onScreen && !trail.fates.has(one.case_id));
+  if (next.length === 0) return trail;
+  const moved = new Set(next.map((one) => one.case_id));
+  const before = trail.cases.slice(0, trail.at + 1).filter((one) => !moved.has(one.case_id));
+  const after = trail.cases.slice(trail.at + 1).filter((one) => !moved.has(one.case_id));
+  const at = onScreen === undefined ? before.length : before.length - 1;
+  return { ...trail, cases: [...before, ...next, ...after], at };
+}
+
 /** Something has become of a case. On screen it stays until somebody moves on. */
 export function withFate(trail: Trail, caseId: string, fate: Fate): Trail {
   return { ...trail, fates: new Map(trail.fates).set(caseId, fate) };

@@ -7,14 +7,18 @@ export interface Turn {
   reviewId: string;
   caseId: string;
   partId: string;
+  product: string;
   verdict: Verdict;
   said: Said | "skip";
   atMs: number;
+  /** The class that this person gave the defect; empty where they gave none. */
+  defectClass: string;
   /** What was drawn and written with it. */
   draft: Draft | null;
 }
 
 const KEY = "sightline.review.session";
+const NO_CLASS = { product: "", defectClass: "" };
 const TURNS_KEPT = 500;
 const WINDOW_MS = 5 * 60_000;
 
@@ -22,7 +26,8 @@ const WINDOW_MS = 5 * 60_000;
 export function readTurns(): Turn[] {
   try {
     const found: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(found) ? (found as Turn[]) : [];
+    // An earlier release kept neither product nor class.
+    return Array.isArray(found) ? (found as Turn[]).map((turn) => ({ ...NO_CLASS, ...turn })) : [];
   } catch {
     return [];
   }

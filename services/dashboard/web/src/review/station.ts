@@ -1,5 +1,5 @@
-import { ApiError, caseImageUrl, caseOverlayUrl, fetchCase, fetchQueue, fetchQueueStats, sendReview, sendUndo } from "../api/client";
-import type { CaseDetail, NewReview, Problem, QueuedCase, QueueStats, Review } from "../api/types";
+import { ApiError, caseImageUrl, caseOverlayUrl, fetchCase, fetchQueue, fetchQueueStats, followNeighbours, sendReview, sendUndo } from "../api/client";
+import type { CaseDetail, ListedReview, NewReview, Problem, QueuedCase, QueueStats, Relation, Verdict } from "../api/types";
 import { shownMap, type ShownMap } from "../components/maps";
 import { readChoice, storeChoice } from "../theme/choice";
 import { answersOf, newId, standing, type Said } from "./answers";
@@ -7,7 +7,7 @@ import { Claim } from "./claim";
 import { Drafts, type Draft } from "./drafts";
 import { areaOf, maskPng } from "./mask";
 import { Outbox, type Parcel } from "./outbox";
-import { AHEAD, NO_TRAIL, Preloader, again, broughtBack, current, onward, step, upcoming, withCases, withFate, type Fate, type Trail } from "./queue";
+import { AHEAD, NO_TRAIL, Preloader, again, broughtBack, current, onward, step, upcoming, withCases, withFate, withNext, type Fate, type Trail } from "./queue";
 import { readTurns, storeTurns, type Turn } from "./session";
 import { browserShelf } from "./shelf";
 
@@ -20,6 +20,14 @@ export interface LoadedCase {
   loadedAtMs: number;
 }
 
+/** Why a case comes next: it is like one whose verdict was wrong. */
+export interface Because {
+  relation: Relation;
+  caseId: string;
+  partId: string;
+  said: Said;
+  verdict: Verdict;
+}
 
 /** What was done last, for the status line. */
 export type Event =
@@ -27,6 +35,7 @@ export type Event =
   | { kind: "skipped" | "undone"; partId: string }
   | { kind: "nothing_to_undo" | "no_picture" | "no_map" | "taken_while_open" }
   | { kind: "held" | "done_by_others"; partId: string }
+  | { kind: "neighbours"; partId: string; cases: number }
   | { kind: "failed"; problem: Problem };
 
 export interface StationState {
@@ -42,6 +51,8 @@ export interface StationState {
   /** The queue was read once. */
   started: boolean;
   turns: readonly Turn[];
+  /** Of cases that come next because they are like another one, by id. */
+  because: ReadonlyMap<string, Because>;
   /** Counted, so that the same thing said twice is two events. */
   event: { count: number; what: Event } | null;
   draftsKept: boolean;
@@ -65,10 +76,8 @@ const PAINT_MS = 80;
 
 /** The one place that knows the sitting: the queue, the case on screen, what was said and what can be taken back. */
 export class ReviewStation {
-  readonly outbox = new Outbox(browserShelf<Parcel>("outbox"), (parcel) =>
-    parcel.kind === "review" ? sendReview(parcel.caseId, parcel.body) : sendUndo(parcel.undoes, parcel.body),
-  );
-  readonly drafts = new Drafts(browserShelf<Draft>("drafts"), (kept) => this.update({ draftsKept: kept }));
+  readonly outbox: Outbox;
+  readonly drafts: Drafts;
   private state: StationState = {
     reviewer: readChoice("reviewer"),
     trail: NO_TRAIL,
@@ -78,6 +87,7 @@ export class ReviewStation {
     queueProblem: null,
     started: false,
     turns: readTurns(),
+    because: new Map(),
     event: null,
     draftsKept: true,
   };
@@ -94,10 +104,19 @@ export class ReviewStation {
   private timer: ReturnType<typeof setTimeout> | null = null;
   private settling: ReturnType<typeof setTimeout> | null = null;
   private running = false;
+  private paused = false;
 
-  constructor() {
+  /** @param owner Whoever is signed in; null where people type their names. What others have left here is not theirs. */
+  constructor(readonly owner: string | null = null) {
+    const send = (parcel: Parcel) =>
+      parcel.kind === "review" ? sendReview(parcel.caseId, parcel.body) : sendUndo(parcel.undoes, parcel.body);
+    this.outbox = new Outbox(browserShelf<Parcel>("outbox"), send, owner);
+    this.drafts = new Drafts(browserShelf<Draft>("drafts"), (kept) => this.update({ draftsKept: kept }), owner);
+    if (owner !== null) this.setReviewer(owner);
     this.outbox.onTaken((parcel) => {
-      if (parcel.kind === "review") void this.drafts.remove(parcel.caseId, parcel.atMs);
+      if (parcel.kind !== "review") return;
+      void this.drafts.remove(parcel.caseId, parcel.atMs);
+      if (parcel.body.verdict_right === "no") void this.follow(parcel);
     });
   }
 
@@ -115,9 +134,33 @@ export class ReviewStation {
     void this.outbox.start();
     addEventListener("online", this.outbox.hurry);
     addEventListener("pagehide", this.goAway);
+    addEventListener("pageshow", this.comeBack);
     addEventListener("beforeunload", this.warn);
     document.addEventListener("visibilitychange", this.onVisible);
     this.tick();
+  }
+
+  /** The session has ended: nothing can be asked until its owner is back, and nothing may get lost until then. */
+  pause(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = null;
+    this.paused = true;
+    void this.drafts.flush();
+  }
+
+  /** Its owner signs out: whoever is free gets the case at once. Nothing is reserved until {@link goOn}. */
+  async signOff(): Promise<void> {
+    this.pause();
+    await Promise.all([this.drafts.flush(), this.claim.giveBack()]);
+  }
+
+  /** Its owner is back. */
+  goOn(): void {
+    if (!this.paused) return;
+    this.paused = false;
+    this.outbox.hurry();
+    this.tick();
+    this.settle();
   }
 
   stop(): void {
@@ -126,6 +169,7 @@ export class ReviewStation {
     this.timer = null;
     removeEventListener("online", this.outbox.hurry);
     removeEventListener("pagehide", this.goAway);
+    removeEventListener("pageshow", this.comeBack);
     removeEventListener("beforeunload", this.warn);
     document.removeEventListener("visibilitychange", this.onVisible);
     this.goAway();
@@ -153,6 +197,8 @@ export class ReviewStation {
   }
 
   setReviewer(name: string): void {
+    // Whoever is signed in answers as themselves.
+    if (this.owner !== null && name !== this.owner) return;
     this.claim.leave(false);
     storeChoice("reviewer", name);
     // What somebody else said is not this person's to take back.
@@ -203,7 +249,7 @@ export class ReviewStation {
     const one = current(this.state.trail);
     const { reviewer } = this.state;
     if (!one || reviewer === null) return;
-    const { verdict, part_id: partId } = one.inspection;
+    const { verdict, part_id: partId, product } = one.inspection;
     const body: NewReview = {
       review_id: newId(),
       action: "answer",
@@ -217,7 +263,8 @@ export class ReviewStation {
       mask_png: null,
     };
     const draft = correction?.draft ?? null;
-    const turn: Turn = { reviewId: body.review_id, caseId: one.case_id, partId, verdict, said, atMs: Date.now(), draft };
+    const { review_id: reviewId, defect_class: defectClass } = body;
+    const turn: Turn = { reviewId, caseId: one.case_id, partId, product, verdict, said, atMs: Date.now(), defectClass, draft };
     this.give(turn, this.pack(turn, body, correction));
     this.say({ kind: "answered", turn });
     this.moveOn(one, "answered");
@@ -228,7 +275,7 @@ export class ReviewStation {
     const one = current(this.state.trail);
     const { reviewer } = this.state;
     if (!one || reviewer === null) return;
-    const { verdict, part_id: partId } = one.inspection;
+    const { verdict, part_id: partId, product } = one.inspection;
     const body: NewReview = {
       review_id: newId(),
       action: "skip",
@@ -243,7 +290,8 @@ export class ReviewStation {
       shown_method: "",
       mask_png: null,
     };
-    const turn: Turn = { reviewId: body.review_id, caseId: one.case_id, partId, verdict, said: "skip", atMs: Date.now(), draft: null };
+    const { review_id: reviewId } = body;
+    const turn: Turn = { reviewId, caseId: one.case_id, partId, product, verdict, said: "skip", atMs: Date.now(), defectClass: "", draft: null };
     this.give(turn, this.pack(turn, body, null));
     this.say({ kind: "skipped", partId });
     this.moveOn(one, "skipped");
@@ -269,15 +317,41 @@ export class ReviewStation {
   }
 
   /** Take back what the record says that this person said, in whatever sitting. */
-  async undoRecorded(review: Review): Promise<void> {
+  async undoRecorded(review: ListedReview): Promise<void> {
     const turn = this.state.turns.find((one) => one.reviewId === review.review_id);
     if (turn) return this.undo(turn);
-    await this.takeBack(review.review_id, review.case_id, "", false);
+    await this.takeBack(review.review_id, review.case_id, review.part_id ?? "", false);
     await this.openCase(review.case_id);
   }
 
   say(what: Event): void {
     this.update({ event: { count: (this.state.event?.count ?? 0) + 1, what } });
+  }
+
+  /** A verdict was wrong: the most similar parts come next, as what was learned of one holds for them first. */
+  private async follow({ caseId, partId, body }: Parcel & { kind: "review" }): Promise<void> {
+    const { reviewer } = this.state;
+    if (reviewer === null || body.reviewer !== reviewer) return;
+    try {
+      const { neighbours, queued } = await followNeighbours(caseId, reviewer);
+      if (reviewer !== this.state.reviewer) return;
+      const because = new Map(this.state.because);
+      const next = queued.filter((one) => !this.state.trail.fates.has(one.case_id));
+      const verdict = body.corrected_verdict === "pass" ? "fail" : "pass";
+      for (const one of next) {
+        const relation = neighbours.find((other) => other.case_id === one.case_id)?.relation ?? "near_hit";
+        because.set(one.case_id, { relation, caseId, partId, said: "wrong", verdict });
+      }
+      const trail = withNext(this.state.trail, next);
+      if (trail === this.state.trail) return;
+      const onScreen = current(this.state.trail)?.case_id;
+      this.update({ because, trail });
+      this.say({ kind: "neighbours", partId, cases: next.filter((one) => one.case_id !== onScreen).length });
+      if (onScreen === undefined) this.show(trail);
+      else this.settle();
+    } catch {
+      // They come by themselves with the queue, only later: what makes them cases is done over there.
+    }
   }
 
   private async takeBack(reviewId: string, caseId: string, partId: string, skipped: boolean): Promise<void> {
@@ -344,7 +418,7 @@ export class ReviewStation {
 
   private settle(): void {
     const { trail, reviewer } = this.state;
-    if (!this.open || this.opening || reviewer === null) return;
+    if (!this.open || this.opening || this.paused || reviewer === null) return;
     const one = current(trail);
     const next = upcoming(trail).slice(0, AHEAD);
     const behind = trail.cases.slice(Math.max(0, trail.at - BEHIND_LOADED), trail.at).reverse();
@@ -436,7 +510,7 @@ export class ReviewStation {
 
   private tick(): void {
     if (this.timer !== null) clearTimeout(this.timer);
-    if (!this.running) return;
+    if (!this.running || this.paused) return;
     this.timer = setTimeout(() => this.tick(), this.open ? STATS_MS : QUIET_STATS_MS);
     if (document.visibilityState === "hidden") return;
     // A screen on which nobody reviews asks for nothing.
@@ -452,7 +526,12 @@ export class ReviewStation {
 
   private readonly goAway = (): void => {
     void this.drafts.flush();
-    this.claim.leave(false);
+    void this.claim.giveBack();
+  };
+
+  /** A page that the browser kept is on screen again, and with it a case that was given back. */
+  private readonly comeBack = (event: PageTransitionEvent): void => {
+    if (event.persisted) this.settle();
   };
 
   /** What no shelf holds would go with the page. */

@@ -1,4 +1,4 @@
-type Name = "theme" | "language" | "reviewer" | "correction";
+type Name = "theme" | "language" | "reviewer" | "correction" | "changes-seen";
 
 /** What the person chose earlier on this browser; null when nothing, or when storage is forbidden. */
 export function readChoice(name: Name): string | null {

@@ -4,10 +4,11 @@ import { Icon } from "../../components/Icon";
 import { VerdictMark } from "../../components/VerdictMark";
 import { useI18n } from "../../i18n";
 import { SAID, canSay, settledBy, type Said } from "../../review/answers";
+import type { Draft } from "../../review/drafts";
 import { useReviewStation, useStation } from "../../review/hooks";
 import styles from "./AnswerBar.module.css";
 import { stayPut } from "./DrawTools";
-import { answerLabel } from "./words";
+import { answerLabel, sentLabel } from "./words";
 
 const KEYS: Record<Said, string> = { right: "1", wrong: "2", elsewhere: "3", unsure: "0" };
 
@@ -15,7 +16,7 @@ interface Props {
   verdict: Verdict;
   mapSeen: boolean;
   /** The answer that is being corrected; null while one is chosen. */
-  correcting: Said | null;
+  correcting: Draft | null;
   onSay: (said: Said) => void;
   onSend: () => void;
   onBack: () => void;
@@ -35,7 +36,7 @@ export function AnswerBar({ verdict, mapSeen, correcting, onSay, onSend, onBack 
         </Answer>
         <Answer hint="Enter" strong onPress={onSend}>
           <VerdictMark verdict="fail" size={26} onFill />
-          <span>{t("review.send", { answer: answerLabel(correcting, verdict, t) })}</span>
+          <span>{t("review.send", { answer: sentLabel(correcting, verdict, t) })}</span>
         </Answer>
       </div>
     );

@@ -1,9 +1,12 @@
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef, useState, type ReactNode } from "react";
+import { Link } from "react-router";
 import { caseThumbnailUrl, fetchReviews } from "../../api/client";
-import type { Review } from "../../api/types";
+import type { ListedReview } from "../../api/types";
 import { ButtonLook, IconButtonLook } from "../../components/Button";
 import { Icon } from "../../components/Icon";
+import { NewMark } from "../../components/NewMark";
 import { useI18n } from "../../i18n";
+import { useNewChange } from "../../models/watch";
 import { useOutbox, useReviewStation, useStation } from "../../review/hooks";
 import styles from "./AnswersDrawer.module.css";
 import { answerLabel, recordLabel } from "./words";
@@ -21,10 +24,11 @@ interface Row {
 }
 
 /** What this person said last, each with a way to take it back. */
-export function AnswersDrawer({ reviewer, onClose }: { reviewer: string; onClose: () => void }) {
+export function AnswersDrawer({ reviewer, notices, onClose }: { reviewer: string; notices: ReactNode; onClose: () => void }) {
   const { t, format } = useI18n();
   const [recorded, away] = useRecorded(reviewer);
   const rows = useRows(recorded, onClose);
+  const news = useNewChange();
   const close = useRef<HTMLButtonElement>(null);
   useEffect(() => {
     const before = document.activeElement;
@@ -48,6 +52,11 @@ export function AnswersDrawer({ reviewer, onClose }: { reviewer: string; onClose
           <Icon name="close" />
         </button>
       </header>
+      <Link className={styles["changes"]} to="/changes">
+        {t("models.changes")}
+        {news && <NewMark />}
+      </Link>
+      {notices}
       {away && <p className={styles["note"]}>{t("review.answers.away")}</p>}
       {rows.length === 0 && !away && <p className={styles["note"]}>{t(recorded === null ? "review.answers.loading" : "review.answers.none")}</p>}
       <ul>
@@ -74,9 +83,9 @@ export function AnswersDrawer({ reviewer, onClose }: { reviewer: string; onClose
   );
 }
 
-function useRecorded(reviewer: string): [Review[] | null, boolean] {
+function useRecorded(reviewer: string): [ListedReview[] | null, boolean] {
   const { outbox } = useReviewStation();
-  const [reviews, setReviews] = useState<Review[] | null>(null);
+  const [reviews, setReviews] = useState<ListedReview[] | null>(null);
   const [away, setAway] = useState(false);
   useEffect(() => {
     const abort = new AbortController();
@@ -100,10 +109,10 @@ function useRecorded(reviewer: string): [Review[] | null, boolean] {
 }
 
 /** What waits here first, then what is on record and not being taken back. */
-function useRows(recorded: Review[] | null, onClose: () => void): Row[] {
+function useRows(recorded: ListedReview[] | null, onClose: () => void): Row[] {
   const { t } = useI18n();
   const station = useReviewStation();
-  const { turns, trail } = useStation();
+  const { turns } = useStation();
   const { parcels } = useOutbox();
   const undone = new Set(parcels.filter((one) => one.kind === "undo").map((one) => one.undoes));
   const waiting = turns.flatMap((turn): Row[] => {
@@ -116,21 +125,13 @@ function useRows(recorded: Review[] | null, onClose: () => void): Row[] {
     return [{ reviewId, caseId, partId, atMs, label: answerLabel(turn.said, turn.verdict, t), waiting: true, undo }];
   });
   const here = new Set(waiting.map((one) => one.reviewId));
-  const partIds = new Map([
-    ...trail.cases.map((one) => [one.case_id, one.inspection.part_id] as const),
-    ...turns.map((turn) => [turn.caseId, turn.partId] as const),
-  ]);
-  const verdicts = new Map([
-    ...trail.cases.map((one) => [one.case_id, one.inspection.verdict] as const),
-    ...turns.map((turn) => [turn.caseId, turn.verdict] as const),
-  ]);
   const kept = (recorded ?? [])
     .filter((review) => review.action === "answer" && !undone.has(review.review_id) && !here.has(review.review_id))
     .map((review): Row => ({
       reviewId: review.review_id,
       caseId: review.case_id,
-      partId: partIds.get(review.case_id) ?? null,
-      label: recordLabel(review, verdicts.get(review.case_id) ?? null, t),
+      partId: review.part_id,
+      label: recordLabel(review, review.verdict, t),
       atMs: review.reviewed_at_ms,
       waiting: false,
       undo: () => {

@@ -38,6 +38,7 @@ export function CasePanel({ one, loaded, focus, off, problem }: Props) {
       <p className={styles["why"]}>{why(inspection, t, format)}</p>
       <ScoreBar part={inspection} />
       {one.kind === "audit" && <p className={styles["quiet"]}>{t("review.audit")}</p>}
+      {one.kind === "neighbour" && <p className={styles["quiet"]}>{t("review.neighbour")}</p>}
       {inspection.defect_class && <p className={styles["quiet"]}>{t("why.class", { name: inspection.defect_class.replaceAll("_", " ") })}</p>}
       {disagreeing && <p className={styles["quiet"]}>{disagreeing}</p>}
       {inspection.detail && <p className={styles["quiet"]}>{inspection.detail}</p>}

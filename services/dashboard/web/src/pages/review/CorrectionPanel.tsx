@@ -1,21 +1,18 @@
 import { useId } from "react";
-import type { QueuedCase } from "../../api/types";
 import { Panel } from "../../components/Panel";
 import { useI18n } from "../../i18n";
-import { useStation } from "../../review/hooks";
+import { CLASS_KEYS } from "../../review/classes";
 import styles from "./CorrectionPanel.module.css";
 import { stayPut } from "./DrawTools";
 import type { Correction } from "./useCorrection";
 
 const LONGEST_CLASS = 64;
 const LONGEST_NOTE = 2_000;
-const SUGGESTIONS = 6;
 
 /** What the defect is and where, as far as the person wants to say; all of it may stay empty. */
-export function CorrectionPanel({ one, correction }: { one: QueuedCase; correction: Correction }) {
+export function CorrectionPanel({ correction }: { correction: Correction }) {
   const { t } = useI18n();
-  const { draft } = correction;
-  const suggestions = useSuggestions(one);
+  const { draft, classes } = correction;
   const id = useId();
   if (!draft) return null;
   return (
@@ -25,12 +22,13 @@ export function CorrectionPanel({ one, correction }: { one: QueuedCase; correcti
         <label htmlFor={`${id}-class`}>{t("review.correct.class")}</label>
         <input id={`${id}-class`} value={draft.defectClass} maxLength={LONGEST_CLASS} spellCheck={false} autoComplete="off"
           onChange={(event) => correction.change({ defectClass: event.target.value })} />
-        {suggestions.length > 0 && (
-          <div className={styles["chips"]}>
-            {suggestions.map((name) => (
-              <button type="button" key={name} aria-pressed={draft.defectClass === name} onMouseDown={stayPut}
-                onClick={() => correction.change({ defectClass: draft.defectClass === name ? "" : name })}>
-                {name.replaceAll("_", " ")}
+        {classes.length > 0 && (
+          <div className={styles["chips"]} role="group" aria-label={t("review.correct.classes")}>
+            {classes.map((name, number) => (
+              <button type="button" key={name} aria-pressed={draft.defectClass === name} aria-keyshortcuts={CLASS_KEYS[number]}
+                title={name.replaceAll("_", " ")} onMouseDown={stayPut} onClick={() => correction.name(name)}>
+                <kbd aria-hidden="true">{CLASS_KEYS[number]}</kbd>
+                <span>{name.replaceAll("_", " ")}</span>
               </button>
             ))}
           </div>
@@ -52,15 +50,4 @@ export function CorrectionPanel({ one, correction }: { one: QueuedCase; correcti
       </fieldset>
     </Panel>
   );
-}
-
-/** The model's own word first, then what was seen in this sitting. */
-function useSuggestions(one: QueuedCase): string[] {
-  const { trail, turns } = useStation();
-  const names = [
-    one.inspection.defect_class,
-    ...turns.map((turn) => turn.draft?.defectClass ?? "").reverse(),
-    ...trail.cases.map((other) => other.inspection.defect_class),
-  ];
-  return [...new Set(names.filter((name) => name !== ""))].slice(0, SUGGESTIONS);
 }

@@ -8,7 +8,10 @@ import { useI18n } from "../../i18n";
 import { useReviewStation, useStation } from "../../review/hooks";
 import { current, putAside } from "../../review/queue";
 import { AnswersDrawer } from "./AnswersDrawer";
+import { NewMark } from "../../components/NewMark";
+import { useNotices } from "../../training/useNotices";
 import { NameForm } from "./NameForm";
+import { NoticeList } from "./NoticeList";
 import { RefusedList } from "./RefusedList";
 import styles from "./ReviewPage.module.css";
 import { Sitting } from "./Sitting";
@@ -24,6 +27,7 @@ export function ReviewPage() {
   const line = search.get("line");
   const [renaming, setRenaming] = useState(false);
   const [drawer, setDrawer] = useState(false);
+  const { notices, onDismiss } = useNotices(reviewer);
   useEffect(() => {
     document.title = `${t("nav.review")} · ${t("app.name")}`;
   }, [t]);
@@ -49,22 +53,28 @@ export function ReviewPage() {
   return (
     <>
       <HeaderTools>
-        <span className={styles["reviewer"]}>
-          <Icon name="person" size={18} />
-          <b>{reviewer}</b>
-          <button type="button" className={styles["change"]} onClick={() => setRenaming(true)}>
-            {t("review.name.change")}
-          </button>
-        </span>
+        {station.owner === null && (
+          <span className={styles["reviewer"]}>
+            <Icon name="person" size={18} />
+            <b>{reviewer}</b>
+            <button type="button" className={styles["change"]} onClick={() => setRenaming(true)}>
+              {t("review.name.change")}
+            </button>
+          </span>
+        )}
         <button type="button" className={ButtonLook} aria-expanded={drawer} onClick={() => setDrawer(!drawer)}
           title={t("review.answers.hint")}>
           <Icon name="list" size={18} />
           <span className={styles["wide"]}>{t("review.answers.title")}</span>
+          {notices.length > 0 && <NewMark label={t("training.notice.mark")} />}
         </button>
       </HeaderTools>
       <h1 className="visually-hidden">{t("nav.review")}</h1>
       {one ? <Sitting one={one} listening={!drawer} onAnswers={() => setDrawer(!drawer)} /> : <Idle />}
-      {drawer && <AnswersDrawer reviewer={reviewer} onClose={() => setDrawer(false)} />}
+      {drawer && (
+        <AnswersDrawer reviewer={reviewer} notices={<NoticeList notices={notices} onDismiss={onDismiss} />}
+          onClose={() => setDrawer(false)} />
+      )}
     </>
   );
 }

@@ -14,6 +14,7 @@ import { CorrectionPanel } from "./CorrectionPanel";
 import { DrawLayer } from "./DrawLayer";
 import { DrawTools } from "./DrawTools";
 import { LightPanel, useLight } from "./Light";
+import { BecausePanel, NeighboursPanel } from "./NeighboursPanel";
 import { RefusedList } from "./RefusedList";
 import styles from "./Sitting.module.css";
 import { StatusLine } from "./StatusLine";
@@ -43,6 +44,7 @@ export function Sitting({ one, listening, onAnswers }: Props) {
   const maps = useMapChoice(loaded?.maps ?? [], verdict);
   const [off, setOff] = useState(false);
   const light = useLight();
+  const [comparing, setComparing] = useState(false);
   const [askFirst, setAskFirst] = useAskFirst();
   const correction = useCorrection(one);
   const drawing = useDrawing(one, correction);
@@ -81,9 +83,14 @@ export function Sitting({ one, listening, onAnswers }: Props) {
     say,
     send,
     back: correction.back,
+    name: (number) => {
+      const name = correction.classes[number];
+      if (name !== undefined) correction.name(name);
+    },
     toggleMap: () => setOff(!off),
     drawing,
     onAnswers,
+    onCompare: () => setComparing(!comparing),
   });
   const onReady = useCallback(() => {
     painted.current = { caseId, atMs: performance.now() };
@@ -98,6 +105,7 @@ export function Sitting({ one, listening, onAnswers }: Props) {
   };
   const settled = correction.draft ? settledBy(correction.draft.said, verdict) : null;
   const canDraw = correction.open && settled === "fail" && one.image.width > 0;
+  const because = state.because.get(caseId) ?? null;
   const opacity = off || maps.hidden ? 0 : maps.opacity;
   return (
     <div className={styles["page"]} data-correcting={correction.open} data-case={caseId} data-testid="sitting">
@@ -111,10 +119,12 @@ export function Sitting({ one, listening, onAnswers }: Props) {
       </div>
       <aside className={styles["side"]}>
         {correction.open ? (
-          <CorrectionPanel one={one} correction={correction} />
+          <CorrectionPanel correction={correction} />
         ) : (
           <CasePanel one={one} loaded={loaded} focus={maps.shown?.explanation ?? null} off={off} problem={state.caseProblem} />
         )}
+        {!correction.open && because && <BecausePanel because={because} />}
+        {!correction.open && <NeighboursPanel key={caseId} caseId={caseId} open={comparing} onToggle={() => setComparing(!comparing)} />}
         <LightPanel light={light} />
         <RefusedList />
         {!correction.open && (
@@ -131,7 +141,7 @@ export function Sitting({ one, listening, onAnswers }: Props) {
       <div className={styles["status"]}>
         <StatusLine correcting={correction.open} />
       </div>
-      <AnswerBar verdict={verdict} mapSeen={mapSeen} correcting={correction.draft !== null && correction.open ? correction.draft.said : null}
+      <AnswerBar verdict={verdict} mapSeen={mapSeen} correcting={correction.open ? correction.draft : null}
         onSay={say} onSend={send} onBack={correction.back} />
     </div>
   );

@@ -49,6 +49,7 @@ function postPhrase(outbox: OutboxState, t: Translate): string {
   if (waiting > 0 && !away) phrases.push(t("review.post.sending"));
   if (waiting > 0 && away) phrases.push(t(waiting === 1 ? "review.post.waiting.one" : "review.post.waiting", { count: waiting }));
   if (refused > 0) phrases.push(t(refused === 1 ? "review.post.refused.one" : "review.post.refused", { count: refused }));
+  if (outbox.others > 0) phrases.push(t(outbox.others === 1 ? "review.post.others.one" : "review.post.others", { count: outbox.others }));
   return phrases.length > 0 ? phrases.join(" · ") : t("review.post.sent");
 }
 
@@ -61,6 +62,8 @@ function phraseOf(event: Event, t: Translate): string {
     case "held":
     case "done_by_others":
       return t(`review.event.${event.kind}`, { part: event.partId });
+    case "neighbours":
+      return t(event.cases === 1 ? "review.event.neighbours.one" : "review.event.neighbours", { part: event.partId, count: event.cases });
     case "failed":
       return t("review.event.failed", { reason: event.problem.message });
     default:

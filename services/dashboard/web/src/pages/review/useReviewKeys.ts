@@ -1,6 +1,7 @@
 import { useLayoutEffect } from "react";
 import { isTyping } from "../../components/useMapChoice";
 import { commandOf, type Said } from "../../review/answers";
+import { CLASS_KEYS } from "../../review/classes";
 import { useReviewStation } from "../../review/hooks";
 import type { DrawingTools } from "./useDrawing";
 
@@ -10,9 +11,12 @@ interface Actions {
   say: (said: Said) => void;
   send: () => void;
   back: () => void;
+  /** A class by the number of its button. */
+  name: (number: number) => void;
   toggleMap: () => void;
   drawing: DrawingTools;
   onAnswers: () => void;
+  onCompare: () => void;
 }
 
 /** The keyboard of the station. Fields keep what is typed into them, apart from Enter and Esc. */
@@ -37,6 +41,7 @@ export function useReviewKeys(actions: Actions): void {
       else if (command.kind === "previous") station.walk(-1);
       else if (command.kind === "next") station.walk(1);
       else if (command.kind === "toggle_map") actions.toggleMap();
+      else if (command.kind === "compare") actions.onCompare();
       else actions.onAnswers();
       return true;
     };
@@ -61,7 +66,10 @@ export function useReviewKeys(actions: Actions): void {
         if (!event.repeat) actions.toggleMap();
         return true;
       }
-      return actions.drawing.key(event.key.toLowerCase());
+      const number = CLASS_KEYS.findIndex((key) => key === event.key);
+      if (number < 0) return actions.drawing.key(event.key.toLowerCase());
+      if (!event.repeat) actions.name(number);
+      return true;
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);

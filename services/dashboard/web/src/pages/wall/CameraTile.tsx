@@ -61,8 +61,9 @@ function Stage({ part, silentS }: { part: Inspection; silentS: number }) {
     part: part.part_id,
     time: format.clock(part.captured_at_ms),
   });
+  const stale = silentS > 0 ? t("camera.stale", { age: format.age(silentS) }) : null;
   return (
-    <Link className={styles["stage"]} to={`/parts/${part.frame_id}`} aria-label={label} data-testid="stage">
+    <Link className={styles["stage"]} to={`/parts/${part.frame_id}`} aria-label={stale === null ? label : `${label}. ${stale}`} data-testid="stage">
       <div className={styles["picture"]}>
         <Picture key={url} url={url} alt="" detail={part.detail} />
       </div>
@@ -70,10 +71,10 @@ function Stage({ part, silentS }: { part: Inspection; silentS: number }) {
       <div className={styles["badge"]}>
         <VerdictBadge verdict={part.verdict} />
       </div>
-      {silentS > 0 && (
+      {stale !== null && (
         <div className={styles["stale"]}>
           <Icon name="clock" size={18} />
-          {t("camera.stale", { age: format.age(silentS) })}
+          {stale}
         </div>
       )}
     </Link>

@@ -1,6 +1,7 @@
 import type { CameraState, LineState } from "../../api/types";
 import { useI18n } from "../../i18n";
 import { CameraTile } from "./CameraTile";
+import { behindMs, FAR_BEHIND_MS } from "./lag";
 import styles from "./LineSection.module.css";
 
 interface Props {
@@ -17,6 +18,7 @@ export function LineSection({ line, nowMs, staleS, roomy, heading }: Props) {
   const { passed, failed, reviewed, frames_per_s: rate } = line.figures;
   const total = passed + failed + reviewed;
   const newest = Math.max(0, ...line.cameras.map((camera) => camera.latest[0]?.decided_at_ms ?? 0));
+  const lagMs = behindMs(line.cameras, nowMs, staleS);
   return (
     <section aria-label={t("line.heading", { line: line.line_id })}>
       {heading && (
@@ -24,6 +26,11 @@ export function LineSection({ line, nowMs, staleS, roomy, heading }: Props) {
           <h2>{line.line_id}</h2>
           <span>{t("line.rate", { rate: format.rate(rate) })}</span>
           {total > 0 && <span>{t("line.defects", { share: format.percent(failed / total) })}</span>}
+          {lagMs !== null && (
+            <span data-far={lagMs >= FAR_BEHIND_MS} title={t("line.behind.means")}>
+              {t("line.behind", { lag: format.milliseconds(lagMs) })}
+            </span>
+          )}
           {newest > 0 && <span>{t("line.lag", { age: format.age((nowMs - newest) / 1000) })}</span>}
         </div>
       )}

@@ -73,14 +73,15 @@ function WallTools({ wall }: { wall: Wall }) {
       <LineFilter wall={wall} />
       {wall.lines.length > 0 &&
           (live.frozen ? (
-            <button type="button" className={StrongButtonLook} onClick={() => store.resume()}>
+            <button type="button" className={StrongButtonLook} aria-label={t("wall.resume")} onClick={() => store.resume()}>
               <Icon name="play" size={18} />
-              {t("wall.resume")}
+              <span className={styles["wide"]}>{t("wall.resume")}</span>
             </button>
           ) : (
-            <button type="button" className={ButtonLook} title={t("wall.freeze.hint")} onClick={() => store.freeze()}>
+            <button type="button" className={ButtonLook} aria-label={t("wall.freeze")} title={t("wall.freeze.hint")}
+              onClick={() => store.freeze()}>
               <Icon name="pause" size={18} />
-              {t("wall.freeze")}
+              <span className={styles["wide"]}>{t("wall.freeze")}</span>
             </button>
         ))}
     </HeaderTools>
