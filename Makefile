@@ -6,6 +6,8 @@ BIN := .venv/bin
 # Two threads of one library on a small machine are slower than one; what needs more sets it itself.
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest --durations=15
+# Tests without servers do not disturb each other; the others would be measured and timed beside each other.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 RUN_OPTIONS ?=
 PROTO := $(sort $(wildcard proto/sightline/v1/*.proto))
 BUF := .tools/buf/node_modules/@bufbuild/buf-linux-x64/bin/buf
@@ -37,11 +39,12 @@ smoke: install ## Send 300 frames through a line of its own and count what comes
 
 .PHONY: test
 test: install-checks ## Run every test, the fast ones first
-	@$(PYTEST) tests/unit tests/contract tests/integration tests/e2e tests/bench
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit
+	@$(PYTEST) tests/contract tests/integration tests/e2e tests/bench
 
 .PHONY: test-unit
 test-unit: install-checks ## Run the tests that need no server
-	@$(PYTEST) tests/unit tests/contract -m "not integration"
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/contract -m "not integration"
 
 .PHONY: test-integration
 test-integration: install-checks ## Run the tests that speak to a real broker, store and Triton

@@ -25,17 +25,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from services.core.errors import SettingsError, SightlineError
+from services.core.access import Role
+from services.core.errors import InvalidInputError, SettingsError, SightlineError
 from services.experiments.commands import experiment_app
 
 if TYPE_CHECKING:
+    from services.adapters.accounts import Accounts
     from services.adapters.connection import KafkaConnection
+    from services.adapters.exportorder import ExportOrder
     from services.adapters.feedbackclient import FeedbackClient
     from services.adapters.modelregistry import ModelRegistry
     from services.adapters.modelstore import ModelStore
     from services.adapters.ports import ObjectStore, RecordWriter
+    from services.adapters.trainerclient import TrainerClient
+    from services.core.manifest import ModelManifest
     from services.core.review import Review
+    from services.core.training_run import CandidateReport, Confusion, FlippedPart, TrainingRun
     from services.core.types import AliasState
     from services.local.linefile import CommandSettings
     from services.runtime.settings import ServiceSettings
@@ -53,13 +60,17 @@ topics_app = typer.Typer(help="The topics that the services speak through.", no_
 models_app = typer.Typer(help="Model versions, and which one of them decides.", no_args_is_help=True)
 reviews_app = typer.Typer(help="What people said of cases.", no_args_is_help=True)
 index_app = typer.Typer(help="The index of cases and reviews.", no_args_is_help=True)
+train_app = typer.Typer(help="Models that learn from what people said.", no_args_is_help=True)
+users_app = typer.Typer(help="Who may sign in to the dashboard.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics", rich_help_panel="By hand")
 app.add_typer(models_app, name="models", rich_help_panel="By hand")
+app.add_typer(train_app, name="train", rich_help_panel="By hand")
 app.add_typer(reviews_app, name="reviews", rich_help_panel="By hand")
 app.add_typer(index_app, name="index", rich_help_panel="By hand")
+app.add_typer(users_app, name="users", rich_help_panel="By hand")
 app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
-SERVICES = ("ingest", "detector", "explainer", "feedback", "serving", "dashboard")
+SERVICES = ("ingest", "detector", "explainer", "feedback", "trainer", "serving", "dashboard")
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -116,6 +127,12 @@ def explainer() -> None:
 def feedback() -> None:
     """Keep the record of cases and of what people say of them."""
     _serve("feedback")
+
+
+@app.command(rich_help_panel="Services")
+def trainer() -> None:
+    """Make model versions from what people said, and let them prove themselves."""
+    _serve("trainer")
 
 
 @app.command(rich_help_panel="Services")
@@ -216,12 +233,6 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the split and of everything r
 
 @app.command("fit", rich_help_panel="By hand")
 def fit(
-    detector: Annotated[
-        list[str],
-        typer.Option(
-            help="Which: patch-knn, utrad, lof, lof:embedding-pca64, ... (docs/detectors.md); several are a panel."
-        ),
-    ],
     data: Annotated[
         str,
         typer.Option(
@@ -229,6 +240,19 @@ def fit(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new model version; must not exist.")],
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which: patch-knn, utrad, lof, lof:embedding-pca64, ... (docs/detectors.md); several are a panel."
+        ),
+    ] = None,
+    network: Annotated[
+        str,
+        typer.Option(
+            help="In place of a detector: a network with known defects among its data, which people's answers can "
+            "teach. efficientnet-lite0, resnet18, ..."
+        ),
+    ] = "",
     features: Features = "embedding",
     backbone: Backbone = "efficientnet-lite0",
     option: Options = None,
@@ -250,14 +274,27 @@ def fit(
     classifier: Annotated[str, typer.Option(help="That network; efficientnet-lite0 if none is named.")] = "",
     margin: Annotated[float, typer.Option(help="How close to the detector's threshold no verdict is learned.")] = 0.1,
     epochs: Annotated[int, typer.Option(min=1, help="Most passes of the network's training.")] = 12,
+    escapes: Annotated[float, typer.Option(help="Largest share of defective parts to pass (--network).")] = 0.10,
+    confidence: Annotated[
+        float, typer.Option(help="With which both rates are kept; 0: on average, which takes fewer parts (--network).")
+    ] = 0.95,
 ) -> None:
     """Fit a detector on good parts and write it as a model version, for `sightline models add`.
 
-    With --unlabelled the version is a network that was fitted to the detector's verdicts on that folder.
+    With --unlabelled the version is a network that was fitted to the detector's verdicts on that folder. With --network
+    it is a network whose last layer is fitted to a labelled folder, good parts and defects; what people answer can
+    teach it further.
     """
     from services.trainer.detector_version import fit_version
 
-    order = _fit_order(detector, features, backbone, option, size, false_rejects, seed, version, alias)
+    if bool(network) == bool(detector):
+        raise typer.BadParameter(f"one of --detector and --network must be named, got {detector or network or 'none'}")
+    if network:
+        if unlabelled is not None or data == "line":
+            raise typer.BadParameter("--network takes a labelled folder, got --unlabelled or --data line")
+        _fit_network(data, out, network, size, escapes, false_rejects, confidence, seed, version, alias, product)
+        return
+    order = _fit_order(detector or [], features, backbone, option, size, false_rejects, seed, version, alias)
     asked = _LineOptions(since, until, tuple(camera or ()), product, passed_only, most)
     if classifier and unlabelled is None:
         raise typer.BadParameter(f"--classifier must come with --unlabelled, got {classifier!r} alone")
@@ -270,6 +307,50 @@ def fit(
 
             two = TwoStageOrder(order, classifier or DEFAULT_CLASSIFIER, margin, epochs)
             manifest = fit_two_stage_version(folder, unlabelled, two, out, report)
+    _tell_fit(out, manifest)
+
+
+def _fit_network(
+    data: str,
+    out: Path,
+    network: str,
+    size: int,
+    escapes: float,
+    false_rejects: float,
+    confidence: float,
+    seed: int,
+    version: int,
+    alias: str,
+    product: str,
+) -> None:
+    from services.core.calibration import Promise
+    from services.core.models.factory import ARCHITECTURES
+    from services.core.preprocessing import Preprocessing
+    from services.trainer.classifier_version import ClassifierOrder, fit_classifier_version
+
+    if network not in ARCHITECTURES:
+        raise typer.BadParameter(f"--network must be one of {', '.join(ARCHITECTURES)}, got {network!r}")
+    try:
+        promise = Promise("escape_rate", escapes, false_rejects, confidence)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with _bar() as report, _images_of(data, _LineOptions(product=""), seed, report) as (folder, origin):
+        order = ClassifierOrder(
+            network,
+            alias,
+            version,
+            Preprocessing(height_px=size, width_px=size),
+            promise,
+            product=product,
+            seed=seed,
+            origin=origin,
+            threads=os.cpu_count() or 1,
+        )
+        manifest = fit_classifier_version(folder, order, out, report)
+    _tell_fit(out, manifest)
+
+
+def _tell_fit(out: Path, manifest: ModelManifest) -> None:
     figures = ", ".join(f"{name} {metric.value:.3f}" for name, metric in sorted(manifest.metrics.items()))
     _OUT.print(f"{out}: {manifest.alias} version {manifest.version}, {manifest.lineage.description}", soft_wrap=True)
     _OUT.print(figures, highlight=False, soft_wrap=True)
@@ -580,11 +661,29 @@ def models_show(
 def models_add(
     path: Annotated[Path, typer.Argument(help="Folder of a model version.", exists=True, file_okay=False)],
     promote: Annotated[bool, typer.Option(help="Let it decide at once.")] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled folder that it was fitted on: keeps its pictures in the object store, for a trainer that "
+            "fine-tunes or shows defects on other parts.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     note: Note = "",
 ) -> None:
     """Store a model version and make it a candidate of its alias."""
     from services.core import alias as transitions
 
+    if pictures is not None:
+        from services.adapters.caserecord import CaseRecord
+        from services.trainer.classifier_version import keep_pictures
+
+        with _bar() as report, _objects() as objects:
+            kept, missing = keep_pictures(
+                path, pictures, CaseRecord(objects), lambda share: report(share, "keeping pictures")
+            )
+        _OUT.print(f"pictures kept: {kept}, not in {pictures}: {missing}", highlight=False, soft_wrap=True)
     with _model_store() as store, _registry() as registry:
         manifest = store.upload(path)
         who, at_ns = _actor(), time.time_ns()
@@ -628,6 +727,221 @@ def models_rollback(alias: Alias = "default", note: Note = "") -> None:
     _say(state)
 
 
+@models_app.command("export")
+def models_export(
+    version: Annotated[int, typer.Argument(min=1, help="Number of the version.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    alias: Alias = "default",
+    precision: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+) -> None:
+    """Write a version as an ONNX file that gives the same verdicts, with its manifest inside."""
+    try:
+        from services.serving.onnx_export import export_onnx
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(f"exporting needs the package {error.name}: install sightline[onnx,model]") from error
+    with tempfile.TemporaryDirectory(prefix="sightline-export-") as folder, _model_store() as store:
+        installed = store.install(alias, version, Path(folder))
+        with _bar() as report:
+            check = export_onnx(installed, out, precision, progress=report)
+    _OUT.print(
+        f"{out}: {check.size_bytes / 1e6:.1f} MB, {check.equal:.2%} of {check.frames} verdicts as torch gives them, "
+        f"scores at most {check.score_difference:.1e} apart",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@models_app.command("compare")
+def models_compare(
+    alias: Annotated[str, typer.Argument(help="Name that the versions go by.")],
+    version: Annotated[int, typer.Argument(min=1, help="One version; its frozen hold-out is asked.")],
+    other: Annotated[int, typer.Argument(min=1, help="The other.")],
+    as_json: Json = False,
+) -> None:
+    """Compare two versions on the frozen hold-out of the first: gates, confusion, parts that come out otherwise."""
+    with _trainer() as client, _ERR.status("both versions answer the hold-out"):
+        report = client.compare_versions(alias, version, other)
+    if as_json:
+        from google.protobuf import json_format
+
+        from services.adapters.codec_training import report_to_message
+
+        _OUT.print_json(json_format.MessageToJson(report_to_message(report), preserving_proto_field_name=True))
+        return
+    _show_report(report, f"version {version}", f"version {other}")
+
+
+def _show_report(report: CandidateReport, live: str, candidate: str) -> None:
+    gates = Table("gate", "", live, candidate, "bound", "interval", "parts", box=None)
+    for gate in report.promotion.gates:
+        figures = [f"{one:.4g}" for one in (gate.live, gate.candidate, gate.bound)]
+        interval = "-" if gate.low != gate.low else f"{gate.low:.4g} to {gate.high:.4g}"
+        gates.add_row(gate.name.value, gate.state.value, *figures, interval, str(gate.n))
+    _OUT.print(gates)
+    kinds = [f"{truth} {verdict}" for truth in ("good", "defective") for verdict in ("pass", "review", "fail")]
+    confusion = Table(f"{report.holdout_parts} parts of the hold-out", *kinds, box=None)
+    for name, counts in ((live, report.live), (candidate, report.candidate)):
+        if counts is not None:
+            confusion.add_row(name, *_confusion_cells(counts))
+    _OUT.print(confusion)
+    _show_flips(report.flips, f"{len(report.flips)} parts come out otherwise")
+
+
+def _confusion_cells(counts: Confusion) -> list[str]:
+    return [str(getattr(counts, field.name)) for field in dataclasses.fields(counts)]
+
+
+def _show_flips(flips: tuple[FlippedPart, ...], title: str, most: int = 20) -> None:
+    _OUT.print(title + (f", the first {most}:" if len(flips) > most else ":" if flips else ""), highlight=False)
+    table = Table("part", "product", "truth", "before", "after", "score before", "after", box=None)
+    for one in flips[:most]:
+        scores = [f"{one.before_score:.4f}", f"{one.after_score:.4f}"]
+        table.add_row(one.part_id, one.product, one.label or "-", one.before.value, one.after.value, *scores)
+    if flips:
+        _OUT.print(table)
+
+
+# ---- training
+
+RunId = Annotated[str, typer.Argument(help="Id of the run.")]
+
+
+@train_app.command("start")
+def train_start(
+    alias: Alias = "default",
+    note: Note = "",
+    recipe: Annotated[str, typer.Option(help="head or finetune; empty takes the trainer's setting.")] = "",
+    loss: Annotated[str, typer.Option(help="ce or ceod; empty takes the trainer's setting.")] = "",
+    watch: Annotated[bool, typer.Option(help="Follow it to its end.")] = False,
+) -> None:
+    """Make a version from what people said, now."""
+    with _trainer() as client:
+        run = client.start_run(alias, _actor(), note=note, recipe=recipe, loss=loss)
+        _OUT.print(run.run_id, highlight=False)
+        if watch:
+            _follow(client, run.run_id)
+
+
+@train_app.command("list")
+def train_list(
+    alias: Annotated[str, typer.Option(help="Of which alias; empty shows all.")] = "",
+    author: Annotated[str, typer.Option(help="Only runs that carry answers of this person.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Most runs.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List runs, the newest first, and how many answers wait for the next one."""
+    with _trainer() as client:
+        page = client.list_runs(alias=alias, author=author, limit=limit)
+    if as_json:
+        _OUT.print_json(json.dumps([_run_row(run) for run in page.runs]))
+        return
+    table = Table("run", "alias", "asked for", "by", "stage", "outcome", "version", "answers", "", box=None)
+    for run in page.runs:
+        row = _run_row(run)
+        names = ("run_id", "alias", "requested_at", "actor", "stage", "outcome", "version", "answers", "detail")
+        table.add_row(*(Text(str(row[name])) for name in names))
+    _OUT.print(table if page.runs else "no runs yet: sightline train start")
+    for name, count in sorted(page.new_reviews.items()):
+        wanted = f" of {page.reviews_wanted} for the next run" if page.reviews_wanted else ""
+        _OUT.print(f"{name}: {count} new answers{wanted}", highlight=False)
+
+
+@train_app.command("show")
+def train_show(run_id: RunId, as_json: Json = False) -> None:
+    """Show one run whole: what it learnt from, what its candidate proved, how it did on the line."""
+    with _trainer() as client:
+        run = client.get_run(run_id)
+    if as_json:
+        from google.protobuf import json_format
+
+        from services.adapters.codec_training import run_to_message
+
+        _OUT.print_json(json_format.MessageToJson(run_to_message(run), preserving_proto_field_name=True))
+        return
+    _show_run(run)
+
+
+@train_app.command("watch")
+def train_watch(run_id: RunId) -> None:
+    """Follow a run to its end."""
+    with _trainer() as client:
+        _follow(client, run_id)
+
+
+@train_app.command("cancel")
+def train_cancel(run_id: RunId) -> None:
+    """End a run before its version is live; what is live stays."""
+    with _trainer() as client:
+        run = client.cancel_run(run_id, _actor())
+    _OUT.print("it had ended already" if run.has_ended else "it ends", highlight=False)
+
+
+@train_app.command("resume")
+def train_resume(run_id: RunId, watch: Annotated[bool, typer.Option(help="Follow it to its end.")] = False) -> None:
+    """Go on with a run that failed, or was cancelled while it trained, with its own data."""
+    with _trainer() as client:
+        run = client.resume_run(run_id, _actor())
+        _OUT.print(f"{run.run_id} goes on: {run.stage.value}", highlight=False)
+        if watch:
+            _follow(client, run_id)
+
+
+def _follow(client: TrainerClient, run_id: str) -> None:
+    said = ""
+    for run in client.watch_run(run_id):
+        outcome = f": {run.outcome.value}" if run.outcome else ""
+        now = f"{run.stage.value}{outcome} {run.share:.0%} {run.doing or run.detail}".rstrip()
+        if now != said:
+            said = now
+            _OUT.print(now, highlight=False, markup=False, soft_wrap=True)
+
+
+def _run_row(run: TrainingRun) -> dict[str, Any]:
+    at = datetime.datetime.fromtimestamp(run.requested_at_ns / 1e9, tz=datetime.UTC)
+    return {
+        "run_id": run.run_id,
+        "alias": run.alias,
+        "requested_at": at.isoformat(timespec="seconds"),
+        "actor": run.actor,
+        "trigger": run.trigger.value,
+        "stage": run.stage.value,
+        "outcome": run.outcome.value if run.outcome else "",
+        "reason": run.reason,
+        "detail": run.detail or run.doing,
+        "version": run.candidate_version or "",
+        "answers": run.snapshot.reviews if run.snapshot else "",
+    }
+
+
+def _show_run(run: TrainingRun) -> None:
+    table = Table(box=None, show_header=False)
+    for name, value in _run_row(run).items():
+        if value != "":
+            table.add_row(name.replace("_", " "), Text(str(value)))
+    table.add_row("learns", f"{run.recipe.value}, {run.loss.value}, seed {run.seed}")
+    table.add_row("authors", Text(", ".join(run.authors) or "-"))
+    if run.snapshot is not None:
+        left_out = ", ".join(f"{count} {reason}" for reason, count in run.snapshot.left_out) or "nothing"
+        table.add_row(
+            "data set", f"{run.snapshot.parts} pictures, {run.snapshot.good} of them good; left out {left_out}"
+        )
+    if run.epochs:
+        last = run.epochs[-1]
+        table.add_row("losses", f"after epoch {last.epoch}: {last.train_loss:.4f}, held out {last.validation_loss:.4f}")
+    if run.shadow is not None:
+        table.add_row(
+            "shadow", f"{run.shadow.agreed} of {run.shadow.frames} live frames alike, {run.shadow.failed} failed"
+        )
+    if run.watch is not None:
+        table.add_row("watch", f"{run.watch.flagged} of {run.watch.frames} frames flagged, before "
+                      f"{run.watch.before_flagged} of {run.watch.before_frames}")  # fmt: skip
+    _OUT.print(table)
+    if run.report is not None:
+        _show_report(run.report, f"version {run.report.live_version}", f"version {run.candidate_version or 'new'}")
+        honoured = sum(part.is_honoured for part in run.report.answered)
+        _OUT.print(f"{honoured} of {len(run.report.answered)} answered parts come out as people said", highlight=False)
+
+
 # ---- reviews
 
 
@@ -668,12 +982,83 @@ def reviews_list(
     _OUT.print(table if rows else "nothing was said yet: open the page, and answer a case")
 
 
+@app.command("export", rich_help_panel="By hand")
+def export(
+    layout: Annotated[
+        str, typer.Option(help="coco, labels (labels.csv), mvtec (MVTec AD's) or two-folders (ok/ and def/).")
+    ],
+    out: Annotated[Path, typer.Option(help="The ZIP archive to write; must not exist.", dir_okay=False)],
+    line: Annotated[str, typer.Option(help="Only of this line.")] = "",
+    camera: Annotated[str, typer.Option(help="Only of this camera.")] = "",
+    product: Annotated[str, typer.Option(help="Only of this product.")] = "",
+    defect_class: Annotated[str, typer.Option("--class", help="Only of this class of defect.")] = "",
+    since: Annotated[str, typer.Option(help="Captured then or later: ISO 8601, or how long ago (90m, 2h, 3d).")] = "",
+    until: Annotated[str, typer.Option(help="Captured before.")] = "",
+    model_labels: Annotated[
+        bool, typer.Option(help="Take the model's word for what nobody has answered; each label says whose it is.")
+    ] = False,
+    reviewers: Annotated[bool, typer.Option(help="Name those who answered.")] = False,
+) -> None:
+    """Write cases with pictures, masks and labels as a ZIP archive, as the feedback service has them."""
+    from services.adapters.exportorder import ExportOrder
+    from services.adapters.ports import CaseFilter
+    from services.core.export_layout import Labels, Layout
+    from services.core.timespan import parse_moment
+
+    if layout not in {one.value for one in Layout}:
+        raise typer.BadParameter(f"--layout must be one of {', '.join(one.value for one in Layout)}, got {layout!r}")
+    if out.exists():
+        raise typer.BadParameter(f"--out must not exist yet, got {out}")
+    now_ms = time.time_ns() // 1_000_000
+    since_ns, until_ns = (parse_moment(one, now_ms) * 1_000_000 if one else 0 for one in (since, until))
+    where = CaseFilter(
+        line_id=line,
+        camera_id=camera,
+        product=product,
+        defect_class=defect_class,
+        since_ns=since_ns,
+        until_ns=until_ns,
+    )
+    labels = Labels.SETTLED_ELSE_MODEL if model_labels else Labels.SETTLED
+    cases = _write_export(ExportOrder(Layout(layout), where, labels=labels, reviewers=reviewers), out)
+    size = f"{out.stat().st_size / 1e6:.1f} MB"
+    _OUT.print(
+        f"{out}: {size}; of {cases} cases, manifest.json says what was left out", highlight=False, soft_wrap=True
+    )
+
+
+def _write_export(order: ExportOrder, out: Path) -> int:
+    """Write an archive, whole or not at all; how many cases were looked at."""
+    from services.adapters.exportclient import ExportClient
+
+    address = _settings().feedback.address
+    if not address:
+        raise SettingsError("feedback.address must name the feedback service, got none: is a line running here?")
+    unfinished = out.with_name(f"{out.name}.part")
+    client, done = ExportClient(address), 0
+    try:
+        with _bar() as tell, unfinished.open("wb") as file:
+            pieces = client.export(order)
+            while (piece := pieces.next()) is not None:
+                file.write(piece.data)
+                done = piece.cases_done
+                tell(done / max(1, piece.cases_expected, done), f"{done} of {piece.cases_expected} cases")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(out)
+    finally:
+        client.close()
+        unfinished.unlink(missing_ok=True)
+    return done
+
+
 @index_app.command("rebuild")
 def index_rebuild() -> None:
     """Make the index anew from the record in the object store; claims stay. The service may run meanwhile."""
     from services.adapters.caseindex import SqlCaseIndex, remove_file
     from services.adapters.caseindex_database import IndexDamagedError
     from services.adapters.caserecord import CaseRecord
+    from services.adapters.embeddingindex import SqlEmbeddingIndex
     from services.feedback.rebuild import rebuild_index
 
     url = _settings().index.url.get_secret_value()
@@ -683,7 +1068,7 @@ def index_rebuild() -> None:
         remove_file(url)
         opened = SqlCaseIndex(url)
     with contextlib.closing(opened) as index, _objects() as store, _bar() as tell:
-        done = rebuild_index(index, CaseRecord(store), tell)
+        done = rebuild_index(index, CaseRecord(store), tell, embeddings=SqlEmbeddingIndex(index.database))
     _OUT.print(f"{done.cases} cases and {done.reviews} reviews are in the index", highlight=False)
     for key, why in done.damaged:
         _ERR.print(f"left out: {key}: {why}", style="yellow", markup=False, highlight=False)
@@ -715,6 +1100,103 @@ def _review_row(review: Review) -> dict[str, Any]:
     }
 
 
+# ---- users
+
+UserName = Annotated[str, typer.Argument(help="As it stands beside the person's answers.")]
+UserRole = Annotated[Role, typer.Option(help="What they may do: docs/signing-in.md.")]
+
+
+@users_app.command("add")
+def users_add(name: UserName, role: UserRole = Role.OPERATOR) -> None:
+    """Add a person, with a password from the prompt or from standard input; the first admin is made this way."""
+    from services.core.access import validate_name
+
+    validate_name(name)
+    with _accounts() as accounts:
+        user = accounts.add(name, role, _new_password())
+        _write_down(accounts, "add_user", f"{user.name} role={role.value}")
+    _OUT.print(f"{user.name} may sign in as {role.value}", markup=False, highlight=False)
+
+
+@users_app.command("list")
+def users_list(as_json: Json = False) -> None:
+    """Show who may sign in, and who may no longer."""
+    with _accounts() as accounts:
+        users = accounts.users()
+    if as_json:
+        rows = [{**dataclasses.asdict(user), "role": user.role.value} for user in users]
+        _OUT.print_json(json.dumps(rows))
+        return
+    table = Table("name", "role", "signs in", "last", box=None)
+    for user in users:
+        at = datetime.datetime.fromtimestamp(user.signed_in_at_ns / 1e9, tz=datetime.UTC)
+        where = "no longer" if user.disabled else "by password" if user.is_local else "elsewhere"
+        last = at.isoformat(timespec="seconds") if user.signed_in_at_ns else "never"
+        table.add_row(Text(user.name), user.role.value, where, last)
+    _OUT.print(table if users else "nobody may sign in yet: sightline users add NAME --role admin")
+
+
+@users_app.command("disable")
+def users_disable(name: UserName) -> None:
+    """Turn a person away; their sessions end at once."""
+    _change_user(name, "disabled=true", disabled=True)
+
+
+@users_app.command("enable")
+def users_enable(name: UserName) -> None:
+    """Let a person in again."""
+    _change_user(name, "disabled=false", disabled=False)
+
+
+@users_app.command("set-role")
+def users_set_role(name: UserName, role: Annotated[Role, typer.Argument(help="The new one.")]) -> None:
+    """Change what a person may do; their sessions end."""
+    _change_user(name, f"role={role.value}", role=role)
+
+
+@users_app.command("set-password")
+def users_set_password(name: UserName) -> None:
+    """Give a person a new password, from the prompt or from standard input; their sessions end."""
+    _change_user(name, "new password", password=_new_password())
+
+
+def _change_user(name: str, what: str, **change: Any) -> None:
+    with _accounts() as accounts:
+        user = accounts.change(name, **change)
+        _write_down(accounts, "change_user", f"{user.name} {what}")
+    state = "turned away" if user.disabled else user.role.value
+    _OUT.print(f"{user.name}: {state}", markup=False, highlight=False)
+
+
+def _new_password() -> str:
+    """Ask for a password. Never from the arguments, which everybody on the machine can read."""
+    from services.core.access import check_new_password
+
+    if not sys.stdin.isatty():
+        given = sys.stdin.readline().rstrip("\r\n")
+        check_new_password(given)
+        return given
+    given = getpass.getpass("New password: ")
+    check_new_password(given)
+    if getpass.getpass("Once more: ") != given:
+        raise InvalidInputError("both passwords must be the same, got two")
+    return given
+
+
+def _write_down(accounts: Accounts, action: str, target: str) -> None:
+    from services.adapters.accounts import AuditEntry
+
+    accounts.append(AuditEntry(time.time_ns(), _actor(), "", action, target, "command line", "done"))
+
+
+@contextmanager
+def _accounts() -> Iterator[Accounts]:
+    from services.adapters.accounts import Accounts
+
+    with contextlib.closing(Accounts(_settings().accounts.url.get_secret_value())) as accounts:
+        yield accounts
+
+
 @contextmanager
 def _feedback() -> Iterator[FeedbackClient]:
     from services.adapters.feedbackclient import FeedbackClient
@@ -723,6 +1205,20 @@ def _feedback() -> Iterator[FeedbackClient]:
     if not address:
         raise SettingsError("feedback.address must name the feedback service, got none: is a line running here?")
     client = FeedbackClient(address)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def _trainer() -> Iterator[TrainerClient]:
+    from services.adapters.trainerclient import TrainerClient
+
+    address = _settings().trainer.address
+    if not address:
+        raise SettingsError("trainer.address must name the trainer service, got none: is a line running here?")
+    client = TrainerClient(address)
     try:
         yield client
     finally:

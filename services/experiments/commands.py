@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,6 +19,7 @@ from services.core.errors import InvalidInputError
 from services.core.explain.attribution import METHODS, Budget
 
 if TYPE_CHECKING:
+    from services.core.selection.refutations import RefutationSettings
     from services.experiments.parts import Part
     from services.experiments.study import Progress as Report
     from services.experiments.study import Study, StudySettings
@@ -115,6 +117,98 @@ def explain(
             lambda study: documents.append(_keep(study, found, settings, data, json_file, report)),
         )
     _show(documents[-1])
+    for path in (json_file, report):
+        if path is not None:
+            _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+@experiment_app.command()
+def ceod(
+    data: Annotated[str | None, typer.Option(help="Labelled folder, or simulated:PRODUCT.")] = None,
+    aoi: Annotated[
+        str | None,
+        typer.Option(help="Where defects count: masks, box:x0,y0,x1,y1, file:PATH; truth on the simulated line."),
+    ] = None,
+    relabel: Annotated[str, typer.Option(help="Classes that do not count: CLASS=good, comma-separated.")] = "",
+    arms: Annotated[str | None, typer.Option(help="Losses, comma-separated: ce, ceod, ceod-paper.")] = None,
+    networks: Annotated[
+        str | None, typer.Option(help="Comma-separated; NAME:tl trains the last layer, NAME:ft 20 convolutions more.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="quick: minutes on two cores; paper: as paper 2.")] = "",
+    seeds: Annotated[int | None, typer.Option(min=1, help="Splits and trainings.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where the figures are written, and resumed from.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the page with the maps is written.")] = None,
+    omega: Annotated[float | None, typer.Option(min=0, help="Weight of the overlap distance in ceod.")] = None,
+    quantile: Annotated[float, typer.Option(help="Share of a map that is not hot, 0 to 1.")] = 0.9,
+    size: Annotated[str | None, typer.Option(help="Rows and columns of the input, pixels: 224, or 96x48.")] = None,
+    parts: Annotated[
+        int | None, typer.Option(min=0, help="Most parts read or drawn; 0: the folder, or 400 drawn ones.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Most passes of a training.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without a lower validation loss before it ends.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Percents that train, choose the best epoch and test.")] = "70,20,10",
+    batch_size: Annotated[int, typer.Option(min=2, help="Pictures of a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adamax.")] = 2e-3,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train networks with cross-entropy and with CEOD, and compare what they find where defects count.
+
+    Good parts whose flaws do not count are distractors. All losses of a seed have one split, one start and one order;
+    no group of parts is on two sides. A run that finds its own figures goes on with them.
+    """
+    from services.core.losses.ceod_settings import CeodSettings
+    from services.experiments.ceod import CeodPlan, ceod_conditions, choose_arms, parse_network, run_ceod
+    from services.experiments.ceod_presets import choose_preset
+    from services.experiments.ceod_report import render_ceod
+    from services.experiments.ceod_sample import (
+        parse_area,
+        parse_relabel,
+        parse_shares,
+        parse_size,
+        prepare_area_sample,
+        read_area_parts,
+    )
+    from services.experiments.ceod_table import CeodResults
+    from services.experiments.detector_table import write_text
+
+    told: dict[str, Any] = {"data": data, "area": aoi, "arms": arms, "networks": networks, "seeds": seeds, "size": size}
+    told |= {"parts": parts, "epochs": epochs, "patience": patience, "omega": omega}
+    chosen = choose_preset(preset, told)
+    area, relabelled, shape = parse_area(chosen.area), parse_relabel(relabel), parse_size(chosen.size)
+    plan = CeodPlan(
+        tuple(parse_network(name) for name in _split(chosen.networks)),
+        choose_arms(_split(chosen.arms)),
+        seeds=chosen.seeds,
+        loss=CeodSettings(omega=chosen.omega, quantile=quantile),
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        shares=parse_shares(split),
+        device=device,
+        threads=threads,
+    )
+    with _shown_progress() as progress:
+        read = read_area_parts(
+            chosen.data,
+            chosen.parts,
+            area,
+            relabelled,
+            least_px=min(shape),
+            progress=lambda share: progress("reading parts", share, ""),
+        )
+        sample = prepare_area_sample(read, shape)
+        results = CeodResults(ceod_conditions(sample, plan, chosen.data, chosen.area, sorted(relabelled)), json_file)
+        run_ceod(sample, plan, results.add, results.done, progress)
+    document = results.document
+    if report is not None:
+        write_text(report, render_ceod(document, results.trials, sample))
+    _show_ceod(document)
     for path in (json_file, report):
         if path is not None:
             _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
@@ -260,6 +354,143 @@ def two_stage(
             _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
 
 
+@experiment_app.command("near-caipi")
+def near_caipi(
+    data: Annotated[
+        str, typer.Option(help="Labelled folder, or simulated:PRODUCT (disc, fabric, zipper, weld, thermal, mirror).")
+    ],
+    strategies: Annotated[
+        str, typer.Option(help="Comma-separated: random, al, near-al, caipi, near-caipi.")
+    ] = "random,al,near-al,caipi,near-caipi",
+    rounds: Annotated[int, typer.Option(min=1, help="Trainings after the first.")] = 10,
+    per_round: Annotated[int, typer.Option(min=1, help="Parts that are judged before each.")] = 42,
+    start: Annotated[int, typer.Option(min=4, help="Parts of the first training.")] = 211,
+    seeds: Annotated[int, typer.Option(min=1, help="Splits, starts and draws; strategies of a seed share them.")] = 5,
+    model: Annotated[str, typer.Option(help="Network.")] = "efficientnet-lite0",
+    taps: Annotated[
+        str, typer.Option(help="Blocks of efficientnet-lite0 whose pooled outputs join the embedding; empty for none.")
+    ] = "10",
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Most passes of a training of all layers; 0 fits the last layer alone.")
+    ] = 0,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of SGD with momentum 0.9, with epochs.")] = 1e-3,
+    refutations: Annotated[
+        str, typer.Option(help="How many of each: zoom-in,zoom-out,move,light,paste.")
+    ] = "1,1,2,1,2",
+    flips: Annotated[bool, typer.Option(help="Mirror refutations, where a part may lie either way.")] = False,
+    accept: Annotated[
+        float, typer.Option(min=0, max=1, help="The operator accepts maps with this Dice; 0 always corrects.")
+    ] = 0.0,
+    neighbour_labels: Annotated[str, typer.Option(help="Class of a neighbour: prediction, or truth.")] = "prediction",
+    own_group: Annotated[
+        bool, typer.Option(help="Near hits and misses may be of the group of the part that was asked about.")
+    ] = False,
+    weigh: Annotated[
+        str,
+        typer.Option(
+            help="answers: a part with its refutations counts as one part; pictures: each counts alike, as in the "
+            "paper. For frozen features."
+        ),
+    ] = "answers",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="quick: 3 seeds of a small run, minutes on two cores; paper: ResNet-18, all layers, 5 seeds."
+        ),
+    ] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where the figures are written, and resumed from.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the page with the curves is written.")] = None,
+    size: Annotated[int, typer.Option(min=32, help="Rows and columns of the network's input, pixels.")] = 224,
+    parts: Annotated[int, typer.Option(min=0, help="Most parts read or drawn; 0: the folder, or 600 drawn ones.")] = 0,
+    explained: Annotated[
+        int, typer.Option(min=0, help="Most defective test parts whose maps are measured; 0: all.")
+    ] = 60,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Let a simulated operator teach a network, with and without near hits and misses, with and without refutations.
+
+    Tables 2 and 3 of the paper. No group of parts is in two of the four sets. A run that finds its own figures goes on
+    with them.
+    """
+    # These import OpenCV and torch.
+    from services.core.models.factory import ARCHITECTURES
+    from services.experiments.detector_table import write_text
+    from services.experiments.near_caipi import (
+        InteractiveSettings,
+        interactive_conditions,
+        prepare_parts,
+        run_interactive,
+        usable_strategies,
+    )
+    from services.experiments.near_caipi_report import render_near_caipi
+    from services.experiments.near_caipi_table import InteractiveResults
+    from services.experiments.parts import read_parts
+
+    if preset not in ("", "quick", "paper"):
+        raise InvalidInputError(f"--preset must be quick or paper, got {preset!r}")
+    if preset == "quick":
+        rounds, per_round, start, seeds, size, explained = 5, 16, 40, 3, 128, 20
+        parts = parts or 400
+    if preset == "paper":
+        model, taps, epochs = "resnet18", "", epochs or 100
+    for option, given, known in (
+        ("--model", model, ARCHITECTURES),
+        ("--neighbour-labels", neighbour_labels, ("prediction", "truth")),
+        ("--weigh", weigh, ("answers", "pictures")),
+    ):
+        if given not in known:
+            raise InvalidInputError(f"{option} must be one of {', '.join(known)}, got {given!r}")
+    settings = InteractiveSettings(
+        _split(strategies),
+        rounds=rounds,
+        per_round=per_round,
+        start=start,
+        seeds=seeds,
+        model=model,
+        options=(("taps", taps),) if taps and model == "efficientnet-lite0" else (),
+        side_px=size,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        refutations=_refutations(refutations, flips),
+        accept_overlap=accept or None,
+        truth_neighbours=neighbour_labels == "truth",
+        own_group=own_group,
+        weigh=weigh,  # type: ignore[arg-type]  # one of the two, as checked above
+        explained=explained,
+        threads=threads,
+    )
+    with _shown_progress() as progress:
+        found = prepare_parts(read_parts(data, parts, lambda share: progress("reading parts", share, "")), size)
+        usable, left_out = usable_strategies(found, settings.strategies)
+        if not usable:
+            raise InvalidInputError(
+                f"--strategies must hold one that needs no masks, as there are none, got {strategies!r}"
+            )
+        settings = replace(settings, strategies=usable)
+        results = InteractiveResults(interactive_conditions(found, settings, data, left_out), json_file)
+        run_interactive(found, settings, results.add, results.done, progress)
+    if report is not None:
+        write_text(report, render_near_caipi(results.document))
+    _show_near_caipi(results.document)
+    if left_out:
+        _OUT.print(f"left out, as the data have no masks: {', '.join(left_out)}", highlight=False, soft_wrap=True)
+    for path in (json_file, report):
+        if path is not None:
+            _OUT.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+def _refutations(text: str, flips: bool) -> RefutationSettings:
+    from services.core.selection.refutations import RefutationSettings
+
+    try:
+        zoom_in, zoom_out, move, light, paste = (int(count) for count in text.split(","))
+    except ValueError as error:
+        raise InvalidInputError(f"--refutations must be five counts such as 1,1,2,1,2, got {text!r}") from error
+    return RefutationSettings(zoom_in, zoom_out, move, light, paste, flips=flips)
+
+
 def _choose(model: str, methods: str, preset: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if preset and preset not in PRESETS:
         raise InvalidInputError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
@@ -317,6 +548,26 @@ def _show(document: dict[str, Any]) -> None:
     _OUT.print(table)
 
 
+def _show_ceod(document: dict[str, Any]) -> None:
+    """Means of the test parts, mean differences from cross-entropy, and what became of networks that failed."""
+    from services.experiments.ceod_report import CEOD_TERMINAL
+
+    for at in dict.fromkeys(row["at"] for row in document["rows"] if "error" not in row):
+        table = Table("network", "loss", box=None, title=f"test, {at}", title_justify="left")
+        for _, title in CEOD_TERMINAL:
+            table.add_column(title, justify="right")
+        for row in (*document["rows"], *document["paired"]):
+            if (row["split"], row["at"]) == ("test", at):
+                loss = f"{row['arm']} - {row['against']}" if "against" in row else row["arm"]
+                means = [row[name]["mean"] for name, _ in CEOD_TERMINAL]
+                figures = ["-" if mean is None else f"{mean:.3f}" for mean in means]
+                table.add_row(row["network"], loss, *figures)
+        _OUT.print(table)
+    for row in document["rows"]:
+        if "error" in row:
+            _OUT.print(f"{row['network']}, {row['arm']}: {row['error']}", highlight=False, soft_wrap=True)
+
+
 def _show_detectors(rows: Sequence[dict[str, Any]]) -> None:
     """Means alone, and what became of detectors that failed."""
     from services.experiments.detector_report import DETECTOR_COLUMNS
@@ -334,6 +585,22 @@ def _show_detectors(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if "error" in row:
             _OUT.print(f"{row['detector']} ({row['features']}): {row['error']}", highlight=False, soft_wrap=True)
+
+
+def _show_near_caipi(document: dict[str, Any]) -> None:
+    """What the strategies reach, and what one has over another."""
+    from services.experiments.near_caipi_report import TITLES
+    from services.experiments.report import shown
+
+    table = Table("strategy", "seeds", "area under MCC", *(f"last {title}" for title in TITLES.values()), box=None)
+    for row in document["rows"]:
+        last = [shown(row["rounds"][name][-1], 3) for name in TITLES]
+        table.add_row(row["strategy"], str(row["seeds"]), shown(row["mcc_area"], 3), *last)
+    _OUT.print(table)
+    pairs = Table("pair", "seeds", "area under MCC", box=None)
+    for pair in document["paired"]:
+        pairs.add_row(f"{pair['a']} - {pair['b']}", str(pair["seeds"]), shown(pair["mcc_area_difference"], 3))
+    _OUT.print(pairs)
 
 
 def _show_two_stage(rows: Sequence[dict[str, Any]]) -> None:

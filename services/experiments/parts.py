@@ -25,7 +25,7 @@ SHARES: Final = {"train": 0.6, "validation": 0.1, "test": 0.3}
 """Shares of the parts, by group; validation chooses the best epoch and nothing else."""
 
 # Far from the seeds of the demo cameras and of the starter model.
-_FIRST_SEED: Final = 600_000_000
+FIRST_SEED: Final = 600_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +109,7 @@ def _draw(product: str, count: int, progress: Callable[[float], None]) -> list[P
     kinds = defect_classes(product)
     parts = []
     for number in range(count):
-        seed = _FIRST_SEED + number
+        seed = FIRST_SEED + number
         part = draw_part(product, seed, defect=kinds[number // 2 % len(kinds)] if number % 2 else None)
         name = f"{product}-{seed}"
         parts.append(Part(name, name, part.defect_class or GOOD, part.image, part.mask if number % 2 else None))

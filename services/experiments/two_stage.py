@@ -244,6 +244,8 @@ def two_stage_conditions(sample: Sample, settings: TwoStageSettings, source: str
         else "of all defective test parts with a mask, flagged or not",
         "passes": settings.passes,
         "times": "seconds: the map of one test part; fit_seconds: everything before the first test part",
+        # As they will be: until the run begins, torch has as many as whoever came before it left.
+        "threads": settings.threads,
     }
     fifteen = DetectorSettings(settings.detectors, (settings.features,), settings.seeds)
     return describe_conditions(sample, fifteen, source) | own

@@ -18,11 +18,30 @@ from services.local.process import LOOPBACK, free_port, tail
 from services.local.servers import Servers
 
 #: The order in which work stops flowing: who takes it in first, who tells of it last.
-STOP_ORDER = ("ingest", "detector", "explainer", "feedback", "serving", "dashboard")
+STOP_ORDER = ("ingest", "detector", "explainer", "feedback", "trainer", "serving", "dashboard")
 _READY_TIMEOUT_S = 180.0
 #: The broker of this machine keeps every byte in memory: maps are as large as they need to be to be seen. And where the
 #: processor does not suffice for every case in full, a short queue explains as many in full as a long one, only sooner.
 _EXPLAINER = {"MAP_SIDE_PX": "64", "KAFKA__COMPRESSION": "gzip", "POLICY__FAST_ABOVE_CASES": "8"}
+# The broker keeps every record in memory: of all frames, what the model saw would take more than their verdicts.
+_DETECTOR = {"EMBEDDING_SHARE": "0.2"}
+_FEEDBACK = {"EMBEDDINGS__MEMORY_BYTES": "150000000"}
+# A line to try out: thirty answers show what they changed within minutes.
+_TRAINER = {
+    "TRIGGERS__AFTER_REVIEWS": "30",
+    "TRIGGERS__MIN_INTERVAL_S": "60",
+    "PROMOTE_ITSELF": "true",
+    "IN_SHADOW__FRAMES": "20",
+    "IN_SHADOW__MAX_S": "120",
+    # Of so few frames one that fails is chance.
+    "IN_SHADOW__MAX_FAILED_SHARE": "0.2",
+    # Of 240 defective parts and 480 in all, which are kept apart, so few are chance too.
+    "GATES__MAX_MORE_ESCAPES": "6",
+    "GATES__MAX_MCC_FALL": "0.03",
+    "WATCH__S": "60",
+    "WATCH__MIN_FRAMES": "20",
+    "LEASE_S": "10",
+}
 _POLL_S = 0.1
 
 
@@ -71,6 +90,7 @@ class Line:
         self.members: dict[str, Member] = {}
         self.timings_s: dict[str, float] = {}
         self._feedback_port = free_port()
+        self._trainer_port = free_port()
         self._starter = StarterModel(
             cache_directory(), log_path=self.logs / "starter.log", report=model_report, cancelled=cancelled
         )
@@ -94,12 +114,12 @@ class Line:
                     fit.result()
         # Services wait for what they need by themselves: their imports and the model's way here overlap.
         self._make_members()
-        for name in ("serving", "detector", "explainer", "feedback", "dashboard"):
+        for name in ("serving", "detector", "explainer", "feedback", "trainer", "dashboard"):
             if name in self.members:
                 self.members[name].start()
         with self._timed("model"):
             ensure_live_model(self.servers.kafka, self.servers.objects, self._starter)
-        for name in ("serving", "dashboard", "detector", "explainer", "feedback"):
+        for name in ("serving", "dashboard", "detector", "explainer", "feedback", "trainer"):
             if name in self.members:
                 with self._timed(name):
                     self._wait_ready(self.members[name])
@@ -121,25 +141,37 @@ class Line:
             **self.servers.settings(),
             "INDEX__URL": self.index_url,
             "FEEDBACK__ADDRESS": f"{LOOPBACK}:{self._feedback_port}",
+            "TRAINER__ADDRESS": f"{LOOPBACK}:{self._trainer_port}",
         }
 
     def _make_members(self) -> None:
         common = self.servers.settings()
-        explainer_port = str(free_port())
+        explainer_port, detector_port, serving_port = str(free_port()), str(free_port()), str(free_port())
         services: dict[str, dict[str, str]] = {
             "ingest": {
                 "CONFIG": str(self._plan.ingest_config.resolve()),
                 "GRPC__PORT": str(free_port()),
                 "SPOOL__DIRECTORY": str((self._plan.data / "spool").resolve()),
             },
-            "detector": {"GRPC__PORT": str(free_port())},
+            "detector": {"GRPC__PORT": detector_port, **_DETECTOR},
             "explainer": {"GRPC__PORT": explainer_port, **_EXPLAINER},
-            "feedback": {"GRPC__PORT": str(self._feedback_port), "INDEX__URL": self.index_url},
+            "feedback": {
+                "GRPC__PORT": str(self._feedback_port),
+                "INDEX__URL": self.index_url,
+                "DETECTOR__ADDRESS": f"{LOOPBACK}:{detector_port}",
+                **_FEEDBACK,
+            },
+            "trainer": {
+                "GRPC__PORT": str(self._trainer_port),
+                "WORK": str((self._plan.data / "training").resolve()),
+                "SERVING__ADDRESSES": f"{LOOPBACK}:{serving_port}",
+                **_TRAINER,
+            },
             "serving": {
                 "TRITON_URL": self.servers.triton_url,
                 "REPOSITORY": str(self.servers.repository.resolve()),
                 "DATA": str((self._plan.data / "versions").resolve()),
-                "GRPC__PORT": str(free_port()),
+                "GRPC__PORT": serving_port,
             },
         }
         if self._plan.page_port is not None:
@@ -148,6 +180,7 @@ class Line:
                 "WEB__PORT": str(self._plan.page_port),
                 "EXPLAINER__ADDRESS": f"{LOOPBACK}:{explainer_port}",
                 "FEEDBACK__ADDRESS": f"{LOOPBACK}:{self._feedback_port}",
+                "TRAINER__ADDRESS": f"{LOOPBACK}:{self._trainer_port}",
             }
         for name, own in services.items():
             more = self._plan.settings.get(name, {})

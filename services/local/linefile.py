@@ -9,11 +9,13 @@ from pathlib import Path
 import yaml
 
 from services.runtime.settings import (
+    AccountsSettings,
     FeedbackAddressSettings,
     IndexSettings,
     KafkaSettings,
     ObjectStoreSettings,
     ServiceSettings,
+    TrainerAddressSettings,
 )
 
 DEFAULT_DATA = Path(".sightline")
@@ -26,7 +28,9 @@ class CommandSettings(ServiceSettings):
     kafka: KafkaSettings = KafkaSettings()
     object_store: ObjectStoreSettings = ObjectStoreSettings()
     feedback: FeedbackAddressSettings = FeedbackAddressSettings()
+    trainer: TrainerAddressSettings = TrainerAddressSettings()
     index: IndexSettings = IndexSettings()
+    accounts: AccountsSettings = AccountsSettings()
 
 
 def write_line_file(data: Path, settings: Mapping[str, str], addresses: Mapping[str, str] | None = None) -> Path:
@@ -60,6 +64,15 @@ def read_addresses(data: Path) -> dict[str, str]:
     except OSError:
         return {}
     return {str(name): str(value) for name, value in (found.get("addresses") or {}).items()}
+
+
+def read_setting(data: Path, group: str, field: str) -> str:
+    """One of the settings of a running line, for example ``feedback`` and ``address``; empty when none runs."""
+    try:
+        found = yaml.safe_load((data / _NAME).read_text())
+    except OSError:
+        return ""
+    return str((found.get(group) or {}).get(field, ""))
 
 
 def remove_line_file(data: Path) -> None:

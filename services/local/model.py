@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from services.adapters.connection import KafkaConnection, StoreConnection
@@ -15,9 +15,11 @@ from services.adapters.kafka import KafkaRecordWriter, KafkaTopicReader
 from services.adapters.modelregistry import ModelRegistry
 from services.adapters.modelstore import ModelStore
 from services.adapters.objectstore import S3ObjectStore
+from services.adapters.trainingrecord import TrainingRecord
 from services.core import alias as transitions
 from services.core.errors import SightlineError, UnavailableError
 from services.core.topics import MODELS
+from services.core.training_run import RunOutcome, RunStage, TrainingRun
 from services.core.types import AliasState
 from services.local.process import ChildProcess
 from services.local.tools import REPOSITORY_ROOT
@@ -130,11 +132,27 @@ class StarterModel:
             return
 
 
+def latest_proven(versions: Sequence[int], runs: Iterable[TrainingRun]) -> int:
+    """The latest version that may decide without anybody looking at it; 0 where there is none.
+
+    Args:
+        versions: Those in the store.
+        runs: Those on record: what they made and refused, took back or left undecided lies in the store too.
+    """
+    unproven = {
+        run.candidate_version
+        for run in runs
+        if run.outcome is not RunOutcome.PROMOTED and run.stage is not RunStage.WATCH
+    }
+    return max((version for version in versions if version not in unproven), default=0)
+
+
 def ensure_live_model(kafka: KafkaConnection, objects: StoreConnection, starter: StarterModel) -> AliasState:
     """Make sure that the alias of the line has a version that decides.
 
     A version that is live stays. Where the broker has forgotten which one was (it may keep records in memory only), the
-    latest that the object store holds becomes live again; where there is none, the starter model does.
+    latest that the object store holds becomes live again, of those that a training made only one that went live and
+    stayed; where there is none, the starter model does.
 
     Returns:
         The alias' state.
@@ -142,7 +160,8 @@ def ensure_live_model(kafka: KafkaConnection, objects: StoreConnection, starter:
     Raises:
         SightlineError: When the broker or the store does not answer, or the starter model cannot be fitted.
     """
-    store = ModelStore(S3ObjectStore(objects))
+    bucket = S3ObjectStore(objects)
+    store = ModelStore(bucket)
     writer = KafkaRecordWriter(kafka)
     registry = ModelRegistry(KafkaTopicReader(kafka, [MODELS]), writer)
     try:
@@ -150,8 +169,8 @@ def ensure_live_model(kafka: KafkaConnection, objects: StoreConnection, starter:
         now = registry.states.get(ALIAS)
         if now is not None and now.live_version:
             return now
-        stored = store.versions(ALIAS)
-        version = max(stored) if stored else store.upload(starter.folder()).version
+        stored = latest_proven(store.versions(ALIAS), TrainingRecord(bucket).newest(ALIAS))
+        version = stored or store.upload(starter.folder()).version
         if now is None or version not in transitions.known_versions(now):
             registry.change(ALIAS, lambda state: transitions.add(state, version, actor=_ACTOR, at_ns=time.time_ns()))
         return registry.change(

@@ -75,11 +75,13 @@ def sweep(client: Minio, bucket: str, *, keep_hours: float, now: datetime.dateti
     deleted = 0
     try:
         for hour in expired_hours(client, bucket, now - datetime.timedelta(hours=keep_hours)):
-            names = [str(item.object_name) for item in client.list_objects(bucket, prefix=hour, recursive=True)]
-            failures = list(client.remove_objects(bucket, [DeleteObject(name) for name in names]))
+            # Every version: what a versioned bucket only hides would fill the disk all the same.
+            found = list(client.list_objects(bucket, prefix=hour, recursive=True, include_version=True))
+            gone = [DeleteObject(str(item.object_name), item.version_id) for item in found]
+            failures = list(client.remove_objects(bucket, gone))
             if failures:
                 raise UnavailableError(f"images under {hour} must be deletable, the store says: {failures[0].message}")
-            deleted += len(names)
+            deleted += len({item.object_name for item in found})
     except _FAILURES as error:
         raise UnavailableError(f"the object store must answer to a sweep: {error}") from error
     return deleted

@@ -119,6 +119,8 @@ def run_line(options: RunOptions) -> int:
             # and store 12 ms of processor time a frame at the start, 32 ms after 8 000 frames); memory stays level.
             engine="memory",
             page_port=_page_port(options.port, screen),
+            # An hour's images are kept for as long after it ended; without its picture a frame is of no use.
+            settings={"feedback": {"EMBEDDINGS__KEEP_HOURS": str(options.keep_hours + 1)}},
         )
         line = Line(plan, report=screen.up, model_report=screen.fitting, cancelled=lambda: shutdown.requested)
         try:

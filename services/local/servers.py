@@ -72,7 +72,7 @@ class Servers:
     def _start_events(self) -> None:
         if self.store is not None:
             self._timed("object store", self.store.start)
-            self.store.ensure_bucket(BUCKET)
+            self.store.ensure_bucket(BUCKET, versioned=True)
         if self.broker is not None:
             self._timed("broker", self.broker.start)
         self._timed("topics", self.make_topics)

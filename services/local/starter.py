@@ -17,30 +17,40 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.adapters.modelfolder import Holdout, HoldoutPart, ModelVersion, Reference, code_version, write_version
+from services.adapters.modelfolder import (
+    BasePart,
+    Holdout,
+    HoldoutPart,
+    ModelVersion,
+    Reference,
+    TrainingBase,
+    code_version,
+    write_version,
+)
 from services.core.calibration import Promise, calibrate, parts_needed
 from services.core.errors import InvalidInputError
 from services.core.evaluation.report import evaluate
 from services.core.evaluation.splits import split_by_group
-from services.core.imaging import ImageLimits, decode, encode_jpeg
+from services.core.imaging import ImageLimits, decode
 from services.core.manifest import GOOD, Lineage, Metric, ModelManifest
 from services.core.models import create_model
 from services.core.models.classifier import Classifier
+from services.core.models.compiled import convert
 from services.core.models.serving import ServingModule
 from services.core.models.state import save_state
 from services.core.preprocessing import Preprocessing, prepare
-from services.core.simulation.line import defect_classes, draw_part
+from services.core.simulation.drawing import Drawing
+from services.core.simulation.line import defect_classes
 from services.core.training.head import LinearHead, fit_head, install_head
 from services.core.types import OperatingPoint
 from services.serving.backend.engine import DEFAULT_PRECISION
 from services.serving.backend.openvino_engine import Network
-from services.serving.backend.translate import convert
 
 ProgressReport = Callable[[float, str], None]
 """Told the share that is done, 0 to 1, and what is being done."""
@@ -54,39 +64,21 @@ PROMISE: Final = Promise("escape_rate", 0.10, other_target=0.02, confidence=0.95
 # The parts of the starter model come from seeds that no demo camera reaches, so the wall shows it only new parts.
 _FIRST_SEED: Final = 700_000_000
 _VIEWS: Final = 2
-_JPEG_QUALITY: Final = 92
 _ARCHITECTURE: Final = "efficientnet-lite0"
 _OPTIONS: Final = {"taps": "10"}
 _PREPROCESSING: Final = Preprocessing()
 _SHARES: Final = {"train": 0.60, "calibration": 0.20, "holdout": 0.20}
+_ROLES: Final[tuple[Literal["train", "calibration"], ...]] = ("train", "calibration")
 _REFERENCE_PARTS: Final = 200
 _CHUNK: Final = 16
 _RESAMPLES: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """One part to draw."""
-
-    product: str
-    seed: int
-    defect: str | None
-    view: int
-
-    @property
-    def part_id(self) -> str:
-        return f"{self.product}-{self.seed}"
-
-    @property
-    def label(self) -> str:
-        return self.defect or GOOD
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Embedded:
     """All parts, as the frozen network sees them."""
 
-    orders: tuple[_Order, ...]
+    orders: tuple[Drawing, ...]
     embeddings: NDArray[np.float32]
     digests: tuple[str, ...]
 
@@ -139,7 +131,9 @@ def fit_starter(
     install_head(model, head)
     progress(0.95, "calibrating and measuring")
     manifest = _manifest(data, sets, head, model, classes, promise, seed, (alias, version))
-    result = ModelVersion(manifest, save_state(model), _holdout(data, sets), _reference(data, sets, head))
+    result = ModelVersion(
+        manifest, save_state(model), _holdout(data, sets), _reference(data, sets, head), training=_base(data, sets)
+    )
     write_version(result, destination)
     progress(1.0, "done")
     return manifest
@@ -164,35 +158,30 @@ def _check_numbers(parts: int, promise: Promise) -> None:
         )
 
 
-def _orders(products: Sequence[str], n_per_class: int, seed: int) -> tuple[_Order, ...]:
+def _orders(products: Sequence[str], n_per_class: int, seed: int) -> tuple[Drawing, ...]:
     orders = []
     for product in products:
         faults = defect_classes(product)
         for index in range(n_per_class):
             # A part is one seed, and each seed is one part: good and defective ones are never the same casting.
             first = _FIRST_SEED + seed * 1_000_000 + 2 * index
-            orders.append(_Order(product, first, None, index % _VIEWS))
-            orders.append(_Order(product, first + 1, faults[index % len(faults)], (index // len(faults)) % _VIEWS))
+            orders.append(Drawing(product, first, None, index % _VIEWS))
+            orders.append(Drawing(product, first + 1, faults[index % len(faults)], (index // len(faults)) % _VIEWS))
     return tuple(orders)
 
 
-def _draw(orders: Sequence[_Order]) -> tuple[NDArray[np.uint8], list[str]]:
+def _draw(orders: Sequence[Drawing]) -> tuple[NDArray[np.uint8], list[str]]:
     """Draw parts and bring them to the network's input; runs in a process of its own."""
     cv2.setNumThreads(1)
     inputs, digests = [], []
     for order in orders:
-        encoded = _picture(order)
+        encoded = order.picture()
         inputs.append(prepare(decode(encoded, ImageLimits()), _PREPROCESSING)[0])
         digests.append(hashlib.sha256(encoded).hexdigest())
     return np.stack(inputs), digests
 
 
-def _picture(order: _Order) -> bytes:
-    part = draw_part(order.product, order.seed, defect=order.defect, view=order.view)
-    return encode_jpeg(part.image, _JPEG_QUALITY)
-
-
-def _embed(backbone: Network, orders: tuple[_Order, ...], progress: Callable[[float], None]) -> _Embedded:
+def _embed(backbone: Network, orders: tuple[Drawing, ...], progress: Callable[[float], None]) -> _Embedded:
     embeddings: list[NDArray[np.float32]] = []
     digests: list[str] = []
     for inputs, names in _drawn(orders):
@@ -202,7 +191,7 @@ def _embed(backbone: Network, orders: tuple[_Order, ...], progress: Callable[[fl
     return _Embedded(orders, np.concatenate(embeddings), tuple(digests))
 
 
-def _drawn(orders: tuple[_Order, ...]) -> Iterator[tuple[NDArray[np.uint8], list[str]]]:
+def _drawn(orders: tuple[Drawing, ...]) -> Iterator[tuple[NDArray[np.uint8], list[str]]]:
     chunks = [orders[start : start + _CHUNK] for start in range(0, len(orders), _CHUNK)]
     workers = max(1, (os.cpu_count() or 1) // 2)
     # Not forked: the threads of this process do not survive that.
@@ -273,12 +262,23 @@ def _holdout(data: _Embedded, sets: dict[str, NDArray[np.intp]]) -> Holdout:
                 part_id=data.orders[row].part_id,
                 product=data.orders[row].product,
                 label=data.orders[row].label,
-                source=f"{data.orders[row].product}/{data.orders[row].seed}/{data.orders[row].view}",
+                source=data.orders[row].source,
                 sha256=data.digests[row],
             )
             for row in sets["holdout"]
         )
     )
+
+
+def _base(data: _Embedded, sets: dict[str, NDArray[np.intp]]) -> TrainingBase:
+    """What later versions are trained on besides answers: all embeddings are there already."""
+    parts: list[BasePart] = []
+    for role in _ROLES:
+        for row in sets[role]:
+            order = data.orders[row]
+            parts.append(BasePart(order.part_id, order.product, order.label, role, order.source, data.digests[row]))
+    rows = np.concatenate([*(sets[role] for role in _ROLES), sets["holdout"]])
+    return TrainingBase(tuple(parts), data.embeddings[rows])
 
 
 def _reference(data: _Embedded, sets: dict[str, NDArray[np.intp]], head: LinearHead) -> Reference:
@@ -288,7 +288,7 @@ def _reference(data: _Embedded, sets: dict[str, NDArray[np.intp]], head: LinearH
     rows = [good[index * len(good) // count] for index in range(count)]
     files = tuple(f"{data.orders[row].part_id}.jpg" for row in rows)
     return Reference(
-        images={file: _picture(data.orders[row]) for file, row in zip(files, rows, strict=True)},
+        images={file: data.orders[row].picture() for file, row in zip(files, rows, strict=True)},
         files=files,
         scores=head.scores(data.embeddings[rows]).astype(np.float32),
         embeddings=data.embeddings[rows].astype(np.float16),

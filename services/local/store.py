@@ -13,7 +13,8 @@ from typing import Self
 
 import urllib3
 from minio import Minio
-from minio.error import MinioException, S3Error
+from minio.error import MinioException
+from minio.versioningconfig import ENABLED, VersioningConfig
 
 from services.core.errors import UnavailableError
 from services.local.process import LOOPBACK, ChildProcess, fetch, free_port, port_is_free
@@ -161,25 +162,30 @@ class LocalStore:
         self._port = was
         raise UnavailableError(f"the object store must answer within {timeout_s} s: {error}\n{child.log_tail()}")
 
-    def ensure_bucket(self, name: str, timeout_s: float = 30.0) -> None:
+    def ensure_bucket(self, name: str, timeout_s: float = 30.0, *, versioned: bool = False) -> None:
         """Create a bucket if it is not there.
+
+        Args:
+            name: Of the bucket.
+            timeout_s: Longest wait until the store can write.
+            versioned: Whether what is overwritten or deleted in it stays as an earlier version.
 
         Raises:
             UnavailableError: When the store cannot write within ``timeout_s``.
         """
         end_s = time.monotonic() + timeout_s
         client = self.client()
-        while not self._make_bucket(client, name, last_try=time.monotonic() > end_s):
+        while not self._make_bucket(client, name, versioned=versioned, last_try=time.monotonic() > end_s):
             time.sleep(0.1)
 
     @staticmethod
-    def _make_bucket(client: Minio, name: str, *, last_try: bool) -> bool:
+    def _make_bucket(client: Minio, name: str, *, versioned: bool, last_try: bool) -> bool:
         try:
             if not client.bucket_exists(name):
                 client.make_bucket(name)
+            if versioned:
+                client.set_bucket_versioning(name, VersioningConfig(ENABLED))
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-            if isinstance(error, S3Error) and error.code in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
-                return True
             if last_try:
                 raise UnavailableError(f"bucket {name!r} must be created in time: {error}") from error
             return False
