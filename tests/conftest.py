@@ -1,7 +1,9 @@
 """Servers that speak the real protocols, started once for a whole test run.
 
 ``SIGHTLINE_TEST_KAFKA=host:port`` and ``SIGHTLINE_TEST_S3=http://key:secret@host:port`` point the same tests at an
-Apache Kafka and an S3 store instead of the stand-ins of this machine.
+Apache Kafka and an S3 store instead of the stand-ins of this machine, and
+``SIGHTLINE_TEST_POSTGRES=postgresql://user:password@host/database`` at another PostgreSQL than the one that is started
+here; its user must be allowed to create databases.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from services.adapters.connection import KafkaConnection, StoreConnection
 
+if TYPE_CHECKING:
+    from tests.support.postgres import PostgresServer
+
 TEST_KAFKA = os.environ.get("SIGHTLINE_TEST_KAFKA", "")
 TEST_S3 = os.environ.get("SIGHTLINE_TEST_S3", "")
+TEST_POSTGRES = os.environ.get("SIGHTLINE_TEST_POSTGRES", "")
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,33 @@ def object_store_connection(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with LocalStore(directory) as store:
         store.ensure_bucket(bucket)
         yield StoreConnection(store.endpoint, bucket, store.access_key, store.secret_key)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for the whole session, of each of pytest-xdist's processes its own."""
+    from tests.support.postgres import OwnPostgres, PostgresServer
+
+    if TEST_POSTGRES:
+        yield PostgresServer(TEST_POSTGRES)
+        return
+    with OwnPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """An empty database of the test's own."""
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "file", pytest.param("postgres", marks=pytest.mark.integration)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of the test's own: SQLite in memory and on disk, and PostgreSQL."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'index.db'}"
 
 
 @pytest.fixture

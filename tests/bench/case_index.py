@@ -3,12 +3,17 @@
 A SQLite file is filled with cases and reviews through the port, then asked for pages of 50, for counts, and given
 reviews. The baseline, in the same run: one table with the same rows and no index, pages by ``OFFSET``, counts by
 ``GROUP BY``, as the queue would be without ranks, buckets and tokens. ``deep`` is a page in the middle of the queue.
+
+With ``--postgres`` the same cases and questions are put to PostgreSQL too, in the same run: to a server that is started
+for it and that waits for the disk as servers do, or to the empty database that ``--url`` names.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -23,19 +28,23 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import text
 
 from services.adapters.caseindex import SqlCaseIndex
 from services.adapters.caseindex_token import case_token
-from services.adapters.ports import CaseFilter, QueueOrder
+from services.adapters.ports import CaseFilter, QueueOrder, ReviewStats
 from services.core.review import CaseState, QueuedCase, Review, queue_rank
 from services.core.types import CaseKind, Verdict
 from tests.support.cases import START_NS, queued_case, review, wrong
+from tests.support.postgres import OwnPostgres
 
 PAGE = 50
 BATCH = 2_000
 LINES, CAMERAS, PRODUCTS, VERSIONS = 4, 2, 3, 8
 CLASSES = ("scratch", "hole", "dent", "stain", "crack")
 REVIEWERS = ("ada", "ben", "cleo", "dan")
+#: Which questions are counted, too.
+COUNTED = {"all", "line", "class that people gave", "a day", "reviewer"}
 #: As a busy plant makes cases: 2 000 an hour.
 CASE_EVERY_NS = 1_800_000_000
 DAY_NS = 86_400_000_000_000
@@ -54,6 +63,19 @@ class Row:
     baseline_deep_cpu_ms: float | None
     ratio: float | None
     """How many times as much processor time the baseline takes, of the first page."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How long one question takes, in milliseconds, on both databases."""
+
+    question: str
+    sqlite_p50_ms: float
+    sqlite_p95_ms: float
+    sqlite_deep_p50_ms: float | None
+    postgres_p50_ms: float
+    postgres_p95_ms: float
+    postgres_deep_p50_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -208,6 +230,66 @@ def run(folder: Path, cases: int, reviews: int, repeats: int) -> dict[str, Any]:
     return {"cases": cases, **filled, "size_mb": round(size_mb, 1), "rows": [asdict(row) for row in rows]}
 
 
+def compare(folder: Path, url: str, cases: int, reviews: int, repeats: int) -> dict[str, Any]:
+    """Fill a SQLite file and a PostgreSQL database alike, and put every question to both in turn."""
+    lite, post = SqlCaseIndex(f"sqlite:///{folder / 'compared.db'}"), SqlCaseIndex(url)
+    try:
+        if post.stats(CaseFilter()) != ReviewStats(0, 0, 0, 0, 0, 0, 0):
+            raise SystemExit("the database that --url names must be empty, got one with cases")
+        filled = {"sqlite": fill(lite, cases, reviews), "postgres": fill(post, cases, reviews)}
+        with post.database.read() as connection:
+            version = str(connection.scalar(text("SHOW server_version")))
+            size_bytes = int(connection.scalar(text("SELECT pg_database_size(current_database())")))
+        rows = [
+            Answered(name, *_asked(lite, cases, repeats, where, order), *_asked(post, cases, repeats, where, order))
+            for name, where, order in questions(cases)
+        ]
+        rows += [
+            Answered(f"counts: {name}", *_counted(lite, repeats, where), *_counted(post, repeats, where))
+            for name, where, _ in questions(cases)
+            if name in COUNTED
+        ]
+    finally:
+        lite.close()
+        post.close()
+    return {
+        "cases": cases,
+        "server_version": version,
+        "size_mb": round(size_bytes / 1e6, 1),
+        "load_average": os.getloadavg()[0],
+        **{f"{kind}_{name}": value for kind, some in filled.items() for name, value in some.items()},
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def _asked(
+    index: SqlCaseIndex, cases: int, repeats: int, where: CaseFilter, order: QueueOrder
+) -> tuple[float, float, float]:
+    token = _middle_token(cases, order)
+    first, deep = (
+        _take(
+            lambda at=at: index.list_cases(  # type: ignore[misc]
+                where, order, limit=PAGE, token=at, not_held_from="eve", now_ns=START_NS
+            ),
+            repeats,
+        )
+        for at in ("", token)
+    )
+    return _percentile(first.elapsed_ms, 50), _percentile(first.elapsed_ms, 95), _percentile(deep.elapsed_ms, 50)
+
+
+def _counted(index: SqlCaseIndex, repeats: int, where: CaseFilter) -> tuple[float, float, None]:
+    taken = _take(lambda: index.stats(where), repeats)
+    return _percentile(taken.elapsed_ms, 50), _percentile(taken.elapsed_ms, 95), None
+
+
+def _middle_token(cases: int, order: QueueOrder) -> str:
+    middle = make_case(cases // 2, cases, random.Random(9))
+    place_ns = middle.inspection.captured_at_ns
+    place = queue_rank(0.5, place_ns) if order is QueueOrder.BY_GAIN else place_ns
+    return case_token(order, place, middle.case_id)
+
+
 def ask(index: SqlCaseIndex, file: Path, cases: int, repeats: int) -> list[Row]:
     """Put every question to a filled index and to the baseline."""
     baseline = Baseline(file, file.with_name("baseline.db"))
@@ -216,7 +298,7 @@ def ask(index: SqlCaseIndex, file: Path, cases: int, repeats: int) -> list[Row]:
         rows += [
             _stats_row(index, baseline, repeats, f"counts: {name}", where)
             for name, where, _ in questions(cases)
-            if name in {"all", "line", "class that people gave", "a day", "reviewer"}
+            if name in COUNTED
         ]
         half = CaseFilter(since_ns=START_NS + cases // 2 * CASE_EVERY_NS)
         return [*rows, _stats_row(index, baseline, repeats, "counts: half of the time", half)]
@@ -233,10 +315,7 @@ def _page_row(
     where: CaseFilter,
     order: QueueOrder,
 ) -> Row:
-    middle = make_case(cases // 2, cases, random.Random(9))
-    place_ns = middle.inspection.captured_at_ns
-    place = queue_rank(0.5, place_ns) if order is QueueOrder.BY_GAIN else place_ns
-    token = case_token(order, place, middle.case_id)
+    token = _middle_token(cases, order)
 
     def page(token: str = "") -> None:
         index.list_cases(where, order, limit=PAGE, token=token, not_held_from="eve", now_ns=START_NS)
@@ -303,33 +382,53 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--reviews", type=int, help="a fiftieth of the cases, where it is not given")
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=Path("build/bench/case_index.json"))
+    parser.add_argument("--postgres", action="store_true", help="compare SQLite with PostgreSQL instead")
+    parser.add_argument("--url", default="", help="of an empty database in PostgreSQL; implies --postgres")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="sightline-bench-"))
+    reviews = options.cases // 50 if options.reviews is None else options.reviews
+    compared = options.postgres or bool(options.url)
     try:
-        reviews = options.cases // 50 if options.reviews is None else options.reviews
-        result = run(folder, options.cases, reviews, options.repeats)
+        if compared:
+            with _database(options.url) as url:
+                result = compare(folder, url, options.cases, reviews, options.repeats)
+        else:
+            result = run(folder, options.cases, reviews, options.repeats)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    table = Table(title=f"case index, SQLite, {result['cases']} cases, {result['reviews']} reviews (ms)")
-    for heading in (
-        "question",
-        "p50",
-        "p95",
-        "CPU",
-        "deep CPU",
-        "baseline CPU",
-        "baseline deep CPU",
-        "baseline / index",
-    ):
+    _print(result, compared=compared)
+    out = options.out or Path("build/bench") / ("case_index_postgres.json" if compared else "case_index.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _database(url: str) -> Iterator[str]:
+    if url:
+        yield url
+        return
+    with OwnPostgres(durable=True) as server, server.database() as own:
+        yield own
+
+
+def _print(result: dict[str, Any], *, compared: bool) -> None:
+    headings = ["question", "p50", "p95", "CPU", "deep CPU", "baseline CPU", "baseline deep CPU", "baseline / index"]
+    title = f"case index, SQLite, {result['cases']} cases, {result.get('reviews')} reviews (ms)"
+    if compared:
+        headings = [
+            "question",
+            *(f"{kind} {what}" for kind in ("SQLite", "PostgreSQL") for what in ("p50", "p95", "deep")),
+        ]
+        title = f"case index, SQLite and PostgreSQL {result['server_version']}, {result['cases']} cases (ms)"
+    table = Table(title=title)
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "question" else "right")
     for row in result["rows"]:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     console = Console()
     console.print(table)
     console.print({key: value for key, value in result.items() if key != "rows"})
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,3 +17,13 @@ def test_the_case_index_answers_every_question_of_the_benchmark(tmp_path: Path) 
     questions = {row["question"] for row in result["rows"]}
     assert {"open of a line", "nothing fits", "reviewer", "counts: all"} <= questions
     assert all(row["p50_ms"] > 0 for row in result["rows"])
+
+
+def test_sqlite_and_postgresql_are_asked_the_same(tmp_path: Path) -> None:
+    out = tmp_path / "compared.json"
+    case_index.main(["--cases", "2000", "--repeats", "3", "--postgres", "--out", str(out)])
+    result = json.loads(out.read_text())
+    assert result["sqlite_reviews"] == result["postgres_reviews"] > 20
+    assert result["server_version"]
+    assert {"open of a line", "counts: all"} <= {row["question"] for row in result["rows"]}
+    assert all(row["postgres_p50_ms"] > 0 for row in result["rows"])

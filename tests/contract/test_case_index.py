@@ -1,18 +1,13 @@
-"""What every case index promises, on SQLite in memory and on disk, and on PostgreSQL where there is one.
-
-``SIGHTLINE_TEST_POSTGRES`` names an empty database by its URL; each test empties it.
-"""
+"""What every case index promises, on SQLite in memory and on disk, and on PostgreSQL."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +19,6 @@ from services.core.review import Answer, CaseState, QueuedCase, Review, ReviewAc
 from services.core.types import CaseKind, Grade, Verdict
 from tests.support.cases import HOUR_NS, SECOND_NS, START_NS, image_ref, queued_case, review, undo, wrong
 
-POSTGRES = os.environ.get("SIGHTLINE_TEST_POSTGRES", "")
 NOW_NS = START_NS + 1_000 * HOUR_NS
 HOSTILE = (
     "'; DROP TABLE cases; --",
@@ -36,15 +30,9 @@ HOSTILE = (
 )
 
 
-@pytest.fixture(params=["memory", "file", *(["postgres"] if POSTGRES else [])])
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CaseIndex]:
-    urls = {"memory": "sqlite://", "file": f"sqlite:///{tmp_path / 'index.db'}", "postgres": POSTGRES}
-    made = SqlCaseIndex(urls[request.param])
-    if request.param == "postgres":
-        # A test before may have left claims, which clear() keeps.
-        made.clear()
-        with made._database.write() as connection:
-            connection.exec_driver_sql("DELETE FROM claims")
+@pytest.fixture
+def index(database_url: str) -> Iterator[CaseIndex]:
+    made = SqlCaseIndex(database_url)
     yield made
     made.close()
 
@@ -133,6 +121,13 @@ def test_what_is_not_there_is_not_found(index: CaseIndex) -> None:
     assert index.list_reviews(ReviewFilter(), limit=5).reviews == ()
     assert index.stats(CaseFilter()) == ReviewStats(0, 0, 0, 0, 0, 0, 0)
     index.add_cases([])
+
+
+def test_a_text_that_is_not_unicode_is_refused_for_good(index: CaseIndex) -> None:
+    with pytest.raises(InvalidInputError, match="must be Unicode, got half a pair"):
+        index.find_case("\ud800")
+    with pytest.raises(InvalidInputError, match="must be Unicode, got half a pair"):
+        index.add_cases([queued_case(shown_method="\ud800")])
 
 
 def test_the_same_case_twice_is_one_case(index: CaseIndex) -> None:
@@ -638,6 +633,19 @@ def test_reviews_are_listed_the_newest_first_in_stable_pages(index: CaseIndex) -
     assert got == sorted(said, key=lambda one: (one.reviewed_at_ns, one.review_id), reverse=True)
 
 
+def test_cases_are_given_by_their_ids_without_those_that_are_not_known(index: CaseIndex) -> None:
+    cases = many(3)
+    index.add_cases(cases[:2])
+    index.claim(cases[0].case_id, "ada", until_ns=NOW_NS + 60 * SECOND_NS, now_ns=NOW_NS)
+    found = index.cases_of([cases[2].case_id, cases[1].case_id, cases[0].case_id, cases[0].case_id])
+    assert sorted(ids(found)) == sorted(ids(cases[:2]))
+    assert {one.case_id: one.inspection for one in found} == {one.case_id: one.inspection for one in cases[:2]}
+    assert {one.claimed_by for one in found} == {""}
+    assert index.cases_of([]) == ()
+    with pytest.raises(InvalidInputError, match="at most 1000 cases must be asked for at once, got 1001"):
+        index.cases_of(["x"] * 1_001)
+
+
 def test_each_filter_of_reviews_narrows(index: CaseIndex) -> None:
     cases = many(4)
     index.add_cases(cases)
@@ -832,3 +840,83 @@ def _at_once(calls: list[Callable[[], None]]) -> None:
     if failed:
         raise failed[0]
     assert not any(thread.is_alive() for thread in threads)
+
+
+# ---- a fill from the record
+
+
+def test_an_empty_index_needs_a_fill_and_one_with_a_case_does_not(index: CaseIndex) -> None:
+    assert index.needs_fill()
+    index.add_cases([queued_case()])
+    assert not index.needs_fill()
+
+
+def test_a_fill_that_began_and_has_not_ended_is_needed_still(index: CaseIndex) -> None:
+    index.add_cases([queued_case()])
+    index.note_fill(ended=False)
+    index.note_fill(ended=False)
+    assert index.needs_fill()
+    index.note_fill(ended=True)
+    assert not index.needs_fill()
+
+
+def test_an_answer_says_how_far_people_are_and_ends_the_claim_of_whoever_gave_it(index: CaseIndex) -> None:
+    case = queued_case()
+    index.add_cases([case])
+    index.claim(case.case_id, "ada", until_ns=HOUR_NS, now_ns=0)
+    assert index.add_review(review(case, 0, "ben"), published=True, ends_claim=True) is CaseState.REVIEWED
+    assert index.find_case(case.case_id).claimed_by == "ada", "a claim is its holder's"
+    assert index.add_review(wrong(case, 1), published=True, ends_claim=True) is CaseState.DISPUTED
+    assert index.find_case(case.case_id).claimed_by == ""
+    assert index.add_review(wrong(case, 1), published=True) is CaseState.DISPUTED, "the same again says the same"
+
+
+def test_an_answer_to_a_case_that_is_not_there_leaves_it_open(index: CaseIndex) -> None:
+    assert index.add_review(review(queued_case()), published=True) is CaseState.OPEN
+
+
+# ---- finding a part
+
+
+def by_part(index: CaseIndex, text: str, limit: int = 50) -> list[str]:
+    return ids(index.find_cases(text, limit=limit, now_ns=NOW_NS))
+
+
+def test_a_part_is_found_by_the_beginning_of_its_id_in_capitals_or_not(index: CaseIndex) -> None:
+    names = ["LOT7-0001", "LOT7-0002", "LOT70", "lot8", "LOT7-0001"]
+    cases = [queued_case(number, part_id=name) for number, name in enumerate(names)]
+    index.add_cases(list(reversed(cases)))
+    assert by_part(index, "lot7-0001") == [cases[0].case_id, cases[4].case_id]
+    assert by_part(index, "LOT7-") == ids([cases[0], cases[4], cases[1]])
+    assert by_part(index, "lot7") == ids([cases[0], cases[4], cases[1], cases[2]])
+    assert by_part(index, "lot", limit=2) == ids([cases[0], cases[4]])
+    assert by_part(index, "ot7") == []
+
+
+def test_a_case_and_every_case_of_a_frame_are_found_by_their_whole_ids(index: CaseIndex) -> None:
+    cases = [queued_case(0, model_version=version) for version in (1, 2)] + [queued_case(1)]
+    index.add_cases(cases)
+    assert by_part(index, cases[2].case_id) == [cases[2].case_id]
+    assert set(by_part(index, cases[0].inspection.frame_id.upper())) == {cases[0].case_id, cases[1].case_id}
+    assert by_part(index, cases[0].case_id[:20]) == []
+
+
+def test_a_case_that_is_explained_anew_is_found_once(index: CaseIndex) -> None:
+    index.add_cases([queued_case(0)])
+    index.add_cases([replace(queued_case(0), explained_at_ns=queued_case(0).explained_at_ns + 1)])
+    assert by_part(index, "part-0") == [queued_case(0).case_id]
+    index.clear()
+    assert by_part(index, "part-0") == []
+
+
+@pytest.mark.parametrize("text", ["", "%", "part_%", "' OR 1=1", "..", "x" * 200, "part\x000", "ä"])
+def test_a_text_that_is_no_id_is_refused(index: CaseIndex, text: str) -> None:
+    index.add_cases([queued_case(0)])
+    with pytest.raises(InvalidInputError, match="text must"):
+        by_part(index, text)
+
+
+def test_claims_are_shown_with_what_is_by_part(index: CaseIndex) -> None:
+    index.add_cases([queued_case(0)])
+    index.claim(queued_case(0).case_id, "ada", until_ns=NOW_NS + 1, now_ns=NOW_NS)
+    assert index.find_cases("part-0", limit=1, now_ns=NOW_NS)[0].claimed_by == "ada"

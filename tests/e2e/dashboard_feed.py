@@ -17,6 +17,8 @@ from pathlib import Path
 
 import uvicorn
 
+from services.adapters.accounts import Accounts
+from services.adapters.changesclient import ChangesClient
 from services.adapters.codec import encode_frame, encode_inspection
 from services.adapters.codec_explained import encode_explained_case
 from services.adapters.explainerclient import ExplainCall
@@ -27,6 +29,7 @@ from services.adapters.memory import (
     MemoryRecordFetcher,
     MemoryTopicReader,
 )
+from services.adapters.statisticsclient import StatisticsClient
 from services.core import topics
 from services.core.errors import SightlineError, UnavailableError
 from services.core.identity import derive_frame_id
@@ -44,10 +47,14 @@ from services.core.types import (
     Verdict,
 )
 from services.dashboard.app import STATIC_DIR, explanation_index, live_bounds, make_app, make_context
+from services.dashboard.bulk import CaseSearch
 from services.dashboard.components import ComponentBoard, ComponentPoller, Reading, State, call_check
+from services.dashboard.exporting import ExportService
 from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed
 from services.dashboard.live import LiveModel
+from services.dashboard.models import ModelBoard
 from services.dashboard.settings import DashboardSettings
+from services.dashboard.training import TrainerService
 from services.runtime.lifecycle import Health, Shutdown
 from tests.support.explained import explained_case, explanation
 
@@ -145,10 +152,18 @@ class DashboardUnderTest:
         port: int = 0,
         explainer: RefiningExplainer | None = None,
         feedback: FeedbackClient | None = None,
+        statistics: StatisticsClient | None = None,
+        models: ModelBoard | None = None,
+        changes: ChangesClient | None = None,
+        trainer: TrainerService | None = None,
         store: MemoryObjectStore | None = None,
+        broker: MemoryBroker | None = None,
+        exports: ExportService | None = None,
+        search: CaseSearch | None = None,
+        accounts: Accounts | None = None,
         **settings: object,
     ) -> None:
-        self.broker = MemoryBroker()
+        self.broker = broker or MemoryBroker()
         self.store = store or MemoryObjectStore()
         self.shutdown = Shutdown()
         self.health = Health()
@@ -183,11 +198,20 @@ class DashboardUnderTest:
             open_explained=self._open_explained,
             explainer=explainer,
             feedback=feedback,
+            exports=exports,
+            search=search,
+            statistics=statistics,
+            models=models,
+            changes=changes,
+            trainer=trainer,
+            accounts=accounts,
             version="0.0.0-test",
             static_dir=static_dir,
         )
         self._socket = socket.create_server((self.settings.web.host, self.settings.web.port))
-        config = uvicorn.Config(make_app(self._context), log_level="warning", lifespan="off", ws="none")
+        config = uvicorn.Config(
+            make_app(self._context), log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=5
+        )
         self._server = uvicorn.Server(config)
         self._threads: list[threading.Thread] = []
 
@@ -233,6 +257,8 @@ class DashboardUnderTest:
             thread.join(timeout=10)
         self._context.picture_pool.shutdown()
         self._context.on_demand.close()
+        self._context.training.close()
+        self._context.signing.close()
         self._socket.close()
 
     def publish_part(self, **changes: object) -> list[Inspection]:

@@ -135,12 +135,13 @@ def sideways_scroll(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
-def accessibility_complaints(page: Page) -> list[str]:
+def accessibility_complaints(page: Page, of: str = "html") -> list[str]:
     # Run by the debugger: the page's own security policy would refuse the script.
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate(
-        """async () => (await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}))
-        .violations.map(v => v.id + ": " + v.nodes.map(n => n.target + " " + n.failureSummary).join(" | "))"""
+        """async of => (await axe.run(of, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}))
+        .violations.map(v => v.id + ": " + v.nodes.map(n => n.target + " " + n.failureSummary).join(" | "))""",
+        of,
     )
     return list(found)
 
@@ -280,7 +281,7 @@ def test_the_page_says_when_its_server_is_gone_and_recovers_by_itself(open_page:
     second = DashboardUnderTest(DEMO_CAMERAS[:2], pictures=2, seed=8, port=port).start()
     try:
         second.publish_part(verdict=Verdict.FAIL, score=0.99)
-        expect(page.get_by_test_id("connection")).to_contain_text("Live")
+        expect(page.get_by_test_id("connection")).to_contain_text("Live", timeout=15_000)
         expect(tile(page)).to_contain_text("0.99")
     finally:
         second.stop()
@@ -381,6 +382,42 @@ def test_everything_on_the_wall_is_reached_with_the_keyboard(line: DashboardUnde
         )
     assert {"Skip to content", "Live wall", "Freeze", "Switch to the light theme"} <= reached
     assert any(name.startswith(("Pass, part", "Fail, part", "Review, part")) for name in reached)
+
+
+def test_on_a_phone_a_menu_opens_closes_and_leads_to_every_page(line: DashboardUnderTest, open_page: OpenPage) -> None:
+    line.publish_part()
+    page = open_page(line.url, size="phone", forgiven="Failed to load resource")
+    menu = page.get_by_role("button", name="Menu")
+    ways = page.get_by_role("navigation", name="Main").get_by_role("link")
+    expect(ways).to_have_count(0)
+    menu.focus()
+    page.keyboard.press("Enter")
+    expect(menu).to_have_attribute("aria-expanded", "true")
+    expect(ways).to_have_count(6)
+    expect(page.get_by_role("link", name="Live wall")).to_have_attribute("aria-current", "page")
+    assert accessibility_complaints(page, "header") == []
+    assert sideways_scroll(page) == 0
+    assert min(box["height"] for way in ways.all() if (box := way.bounding_box())) >= 44
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Live wall")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(ways).to_have_count(0)
+    expect(menu).to_be_focused()
+    menu.click()
+    # Beside everything that leads anywhere.
+    page.mouse.click(3, 800)
+    expect(ways).to_have_count(0)
+    for name, address in (
+        ("Statistics", "/statistics"),
+        ("Models", "/models"),
+        ("Training", "/training"),
+        ("Gallery", "/gallery"),
+    ):
+        menu.click()
+        page.get_by_role("link", name=name).click()
+        expect(page).to_have_url(re.compile(f"{address}([?].*)?$"))
+        expect(ways).to_have_count(0)
+        expect(page.get_by_role("main")).to_be_focused()
 
 
 def test_the_page_stays_up_to_date_at_twenty_parts_a_second(line: DashboardUnderTest, open_page: OpenPage) -> None:

@@ -14,6 +14,7 @@ from sightline.v1 import detector_service_pb2, detector_service_pb2_grpc, events
 
 from services.adapters.triton import TritonControl
 from services.core.preprocessing import Preprocessing
+from services.core.types import Verdict
 from services.local.member import fetch
 from tests.support.detector_line import make_frame, picture
 from tests.support.detector_process import (
@@ -24,6 +25,7 @@ from tests.support.detector_process import (
     eventually,
     promote,
     publish,
+    shadow,
     store_version,
     tiny_manifest,
 )
@@ -46,7 +48,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def detector(servers: Servers) -> Iterator[DetectorProcess]:
-    detector = DetectorProcess(servers, INSPECT_MAX_WAITING="2").start()
+    detector = DetectorProcess(servers, INSPECT_MAX_WAITING="2", SHADOW__MAX_PER_S="1000").start()
     yield detector
     detector.stop()
 
@@ -118,6 +120,51 @@ def test_health_and_probes_say_that_it_serves(detector: DetectorProcess, channel
     text = fetch(detector.ops_port, "/metrics")[1].decode()
     assert 'sightline_detector_live_version{alias="default"} ' in text
     assert "sightline_build_info" in text
+
+
+def test_a_shadow_scores_beside_the_live_version_and_when_it_goes_no_verdict_is_lost(
+    servers: Servers, detector: DetectorProcess, output: Output, tmp_path: Path
+) -> None:
+    camera = "cam-shadow"
+    frames = [make_frame(number, BAD if number % 2 else GOOD, camera=camera) for number in range(120)]
+    first, second, third = frames[:20], frames[20:100], frames[100:]
+    write_toy_model(servers.folder / "repository", "default-v9", size=SIDE_PX, scale=0.5)
+    store_version(
+        servers.connection, tiny_manifest(9, preprocessing=Preprocessing("squash", SIDE_PX, SIDE_PX)), tmp_path / "v9"
+    )
+    shadow(servers.kafka, 9)
+    servers.load_model("default-v9")
+    eventually("the shadow scores", lambda: detector.metric("sightline_detector_shadow_version") == 9)
+
+    publish(servers.kafka, first)
+    output.wait_for_frames(first)
+    eventually("a record for each frame", lambda: len(output.read().shadows(camera)) == 20)
+    beside = {item.shadow.frame_id: item for item in output.shadows(camera)}
+    for live in output.verdicts(camera):
+        said = beside[live.frame_id]
+        assert (said.live_verdict, said.live_score, said.live_version) == (live.verdict, live.score, 1)
+        assert (said.shadow.model_version, said.shadow.score) == (9, pytest.approx(live.score / 2, abs=1e-4))
+        assert said.shadow.verdict is (Verdict.REVIEW if live.verdict is Verdict.FAIL else Verdict.PASS)
+    assert len(output.cases(camera)) == 10, "of the live version's FAIL alone"
+
+    sender = threading.Thread(target=publish, args=(servers.kafka, second))
+    sender.start()
+    servers.unload_model("default-v9")
+    sender.join()
+    output.wait_for_frames(second)
+    publish(servers.kafka, third)
+    said_once = output.wait_for_frames(frames)
+    assert len(said_once) == 120
+    assert max(said_once.values()) == 1
+    assert {item.model_version for item in output.verdicts(camera)} == {1}
+    assert [item.verdict for item in sorted(output.verdicts(camera), key=lambda item: item.sequence)] == [
+        Verdict.FAIL if number % 2 else Verdict.PASS for number in range(120)
+    ]
+    assert detector.ready()
+
+    shadow(servers.kafka, 0)
+    eventually("the end of the shadow", lambda: detector.log_lines("no longer in the shadow") != [])
+    assert detector.metric("sightline_detector_swaps_total") == 0
 
 
 def test_while_triton_is_away_a_caller_is_told_and_beyond_the_bound_turned_away(

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +18,33 @@ import pytest
 
 from services.adapters.caseindex import SqlCaseIndex
 from services.adapters.caserecord import CaseRecord
+from services.adapters.codec import encode_frame, encode_frame_embedding, encode_inspection
 from services.adapters.codec_explained import encode_explained_case
 from services.adapters.codec_review import decode_review
+from services.adapters.datasets import read_labelled_folder
+from services.adapters.exportclient import ExportClient
+from services.adapters.exportorder import ExportOrder
 from services.adapters.feedbackclient import FeedbackClient
 from services.adapters.kafka import KafkaRecordWriter, KafkaTopicReader
 from services.adapters.objectstore import S3ObjectStore
 from services.adapters.ports import CaseFilter, QueueOrder, ReviewFilter
+from services.adapters.searchclient import CaseSearchClient
+from services.adapters.statisticsclient import StatisticsClient
 from services.core import topics
 from services.core.errors import ConflictError, InvalidInputError, NotFoundError, SightlineError, UnavailableError
+from services.core.export_layout import Layout
+from services.core.identity import case_id
 from services.core.imaging import encode_png
+from services.core.neighbours import Relation
 from services.core.review import Answer, CaseState, QueuedCase, Review, ReviewAction
-from services.core.types import ExplainedCase, Verdict
+from services.core.statistics import GroupBy, StatisticsFilter
+from services.core.types import CaseKind, ExplainedCase, Frame, FrameEmbedding, RecordPosition, Verdict
 from services.feedback.rebuild import rebuild_index
 from services.local.member import Member
 from services.local.process import free_port
 from services.local.servers import Servers
+from tests.support.cases import SECOND_NS, START_NS
+from tests.support.cases import queued_case as case_of_a_line
 from tests.support.explained import explained_case, explanation
 from tests.support.explainer_line import make_case
 
@@ -63,10 +76,11 @@ def drawing() -> bytes:
 
 
 class Plant:
-    """Servers and a feedback service."""
+    """Servers and a feedback service; further settings of it by name, without the prefix."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: str) -> None:
         self.folder = folder
+        self.more = more
         self.servers = Servers(folder, engine="memory", environ={})
         self.grpc_port = free_port()
         self.index_url = f"sqlite:///{folder / 'index' / 'cases.db'}"
@@ -77,7 +91,7 @@ class Plant:
         self.record = CaseRecord(self.store)
         self.writer = KafkaRecordWriter(self.servers.kafka)
         own = {"GRPC__PORT": str(self.grpc_port), "INDEX__URL": self.index_url}
-        self.service = Member("feedback", {**self.servers.settings(), **own}, logs=self.folder / "logs")
+        self.service = Member("feedback", {**self.servers.settings(), **own, **self.more}, logs=self.folder / "logs")
         self.service.start()
         wait_for("the feedback service", self.service.ready)
         self.client = FeedbackClient(f"127.0.0.1:{self.grpc_port}")
@@ -97,6 +111,36 @@ class Plant:
             topics.EXPLAINED, key=case.inspection.camera_id.encode(), value=encode_explained_case(made)
         ).result(20)
         return made
+
+    def write(self, topic: str, value: bytes) -> RecordPosition:
+        """Write a record of the camera."""
+        return self.writer.send(topic, key=b"cam-1", value=value).result(20)
+
+    def pass_by(
+        self, number: int, seen: list[float], *, kind: CaseKind = CaseKind.AUDIT, by_reference: bool = False
+    ) -> str:
+        """Let the line inspect a frame that becomes no case; gives the id that its case would have."""
+        inspection = make_case(number, b"", kind=kind, alias="neighbours").inspection
+        image = picture(number)
+        if by_reference:
+            inspection = replace(inspection, image_ref=self.store.put(f"frames/{inspection.frame_id}.png", image))
+        else:
+            frame = Frame(
+                frame_id=inspection.frame_id,
+                part_id=inspection.part_id,
+                line_id=inspection.line_id,
+                camera_id=inspection.camera_id,
+                product=inspection.product,
+                sequence=inspection.sequence,
+                captured_at_ns=inspection.captured_at_ns,
+                image=image,
+            )
+            inspection = replace(inspection, position=self.write(topics.FRAMES, encode_frame(frame)))
+        # As if it were decided now: what is old is not kept.
+        inspection = replace(inspection, decided_at_ns=time.time_ns())
+        embedding = FrameEmbedding(inspection, np.array(seen, np.float16))
+        self.write(topics.EMBEDDINGS, encode_frame_embedding(embedding))
+        return case_id(inspection.frame_id, inspection.alias, inspection.model_version)
 
     def queued(self, explained: ExplainedCase) -> QueuedCase:
         """Wait until a case is in the queue."""
@@ -154,6 +198,25 @@ def test_a_case_comes_into_the_queue_and_an_answer_onto_record_and_into_its_topi
     reader.close()
 
 
+def test_a_case_is_found_by_its_part_and_exported_with_what_was_drawn(plant: Plant, tmp_path: Path) -> None:
+    case = plant.queued(plant.explain(40))
+    plant.client.submit(answer(case, defect_class="dent"), drawing())
+    search, exports = CaseSearchClient(f"127.0.0.1:{plant.grpc_port}"), ExportClient(f"127.0.0.1:{plant.grpc_port}")
+    assert [one.case_id for one in search.find("PART-40", limit=5)[0]] == [case.case_id]
+    stream = exports.export(ExportOrder(Layout.LABELS, case_ids=(case.case_id,)))
+    with (tmp_path / "parts.zip").open("wb") as file:
+        while (piece := stream.next()) is not None:
+            file.write(piece.data)
+    with zipfile.ZipFile(tmp_path / "parts.zip") as archive:
+        archive.extractall(tmp_path / "parts")
+    (read,) = read_labelled_folder(tmp_path / "parts")
+    assert (read.path.read_bytes(), read.defect_class, read.group) == (picture(40), "dent", "part-40")
+    mask = cv2.imread(str(read.mask_path), cv2.IMREAD_UNCHANGED)
+    assert (int(np.count_nonzero(mask)), bool((mask[10:20, 5:15] == 255).all())) == (100, True)
+    search.close()
+    exports.close()
+
+
 def test_what_was_taken_back_is_as_if_it_had_never_been_said(plant: Plant) -> None:
     case = plant.queued(plant.explain(1))
     kept, _ = plant.client.submit(answer(case), b"")
@@ -186,11 +249,84 @@ def test_a_service_that_is_killed_forgets_nothing_and_replays_change_nothing(pla
     assert again == kept
 
 
+def test_a_service_that_is_killed_while_it_counts_counts_every_verdict_once(plant: Plant) -> None:
+    said = 0
+
+    def say(count: int) -> None:
+        nonlocal said
+        for _ in range(count):
+            seen = case_of_a_line(said, Verdict.FAIL if said % 10 == 0 else Verdict.PASS, product="counted").inspection
+            plant.writer.send(topics.VERDICTS, key=seen.part_id.encode(), value=encode_inspection(seen))
+            said += 1
+        plant.writer.flush(20)
+
+    def counted() -> int:
+        table = _quietly(
+            lambda: client.table(
+                StatisticsFilter(product="counted"), START_NS, START_NS + 7_200 * SECOND_NS, GroupBy.LINE
+            )
+        )
+        return table.total.verdicts.inspections if table else -1
+
+    client = StatisticsClient(f"127.0.0.1:{plant.grpc_port}")
+    for _ in range(3):
+        before = said
+        say(400)
+        # The counts are there, their offsets not yet or just committed.
+        wait_for("some that are counted", lambda before=before: counted() > before)
+        plant.service.process.kill()
+        plant.service.start()
+        wait_for("its return", plant.service.ready)
+    wait_for("all that were said", lambda: counted() == said)
+    # What lies after them is counted only once everything before it was read again.
+    say(100)
+    wait_for("the rest", lambda: counted() >= said)
+    assert counted() == said == 1_300
+    client.close()
+
+
 def _quietly(call: Callable[[], T]) -> T | None:
     try:
         return call()
     except SightlineError:
         return None
+
+
+def test_a_wrong_verdict_brings_a_near_miss_from_frames_that_were_no_cases(plant: Plant) -> None:
+    explained = make_case(40, picture(40), alias="neighbours")
+    explained = replace(explained, embedding=np.array([1, 0, 0, 0], np.float16))
+    made = replace(explained_case(explained.inspection, [explanation("gradcam")]), case=explained)
+    plant.write(topics.EXPLAINED, encode_explained_case(made))
+    inline, by_reference = plant.pass_by(41, [1, 0.1, 0, 0]), plant.pass_by(42, [1, 0.2, 0, 0], by_reference=True)
+    far = plant.pass_by(43, [-1, 0, 0, 0])
+    defective = plant.pass_by(44, [1, 0, 0.3, 0], kind=CaseKind.FAIL)
+    case = plant.queued(made)
+    wait_for("four embeddings", lambda: plant.client.neighbours(case.case_id).compared == 4)
+    looked = {one.relation: one for one in plant.client.neighbours(case.case_id).neighbours}
+    assert looked[Relation.NEAR_MISS].neighbour_id == inline
+    assert looked[Relation.NEAR_MISS].case is None
+
+    wrong = answer(case, verdict_right=Answer.NO, reason_right=Answer.NOT_ASKED, corrected_verdict=Verdict.PASS)
+    plant.client.submit(wrong, b"")
+    found = plant.client.neighbours(case.case_id, "ada")
+    assert {one.relation: one.neighbour_id for one in found.neighbours} == {
+        Relation.NEAR_HIT: inline,
+        Relation.NEAR_MISS: defective,
+        Relation.FARTHEST: far,
+    }
+    assert [one.case_id for one in found.queued] == [inline, defective]
+    for queued, number in zip(found.queued, (41, 44), strict=True):
+        assert (queued.kind, queued.image_width_px) == (CaseKind.NEIGHBOUR, SIDE_PX)
+        assert plant.store.get(queued.image_ref.key) == picture(number)
+        assert plant.client.get_case(queued.case_id).explanations == ()
+    # Answered ones are not asked about again, and the next most similar one is not taken in their place.
+    taken = answer(found.queued[0], reason_right=Answer.NOT_ASKED, shown_method="")
+    assert plant.client.submit(taken, b"")[1] is CaseState.REVIEWED
+    assert [one.case_id for one in plant.client.neighbours(case.case_id, "ada").queued] == [defective]
+    # One whose picture lies in the object store, asked about from the other side.
+    again = plant.client.neighbours(defective, "ada")
+    assert [one.neighbour_id for one in again.neighbours if one.relation is Relation.NEAR_MISS] == [case.case_id]
+    assert by_reference not in [one.case_id for one in again.queued]
 
 
 def test_an_index_that_is_made_anew_says_the_same(plant: Plant, tmp_path: Path) -> None:
@@ -208,6 +344,15 @@ def test_an_index_that_is_made_anew_says_the_same(plant: Plant, tmp_path: Path) 
     assert everything(anew) == everything(live)
     for index in (live, anew):
         index.close()
+
+
+def test_an_index_file_that_was_deleted_fills_itself(plant: Plant) -> None:
+    before = plant.client.stats(CaseFilter())
+    Path(plant.index_url.removeprefix("sqlite:///")).unlink()
+    plant.service.process.kill()
+    plant.service.start()
+    wait_for("its return", plant.service.ready)
+    wait_for("everything", lambda: _quietly(lambda: plant.client.stats(CaseFilter()) == before))
 
 
 def test_a_store_that_is_away_takes_no_answer_and_the_same_call_goes_through_later(plant: Plant) -> None:

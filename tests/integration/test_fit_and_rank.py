@@ -26,6 +26,7 @@ from services.core.identity import derive_frame_id
 from services.core.imaging import encode_png
 from services.core.simulation.line import draw_part
 from services.core.types import Frame, Inspection, OperatingPoint, Reason, Verdict
+from tests.support.model_versions import write_model_version
 
 pytestmark = pytest.mark.integration
 
@@ -220,3 +221,19 @@ def test_the_worst_of_an_archive_go_to_review_once(
         assert one.image_ref is not None
         name = one.inspection.detail.split(": ")[1]
         assert servers.store.get(one.image_ref.key) == (archive / "images" / name).read_bytes()
+
+
+@pytest.mark.timeout(180)
+def test_a_version_that_is_stored_is_exported_with_its_verdicts(
+    servers: Servers, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    alias, out = unique("weld"), tmp_path / "model.onnx"
+    write_model_version(tmp_path / "v", alias=alias, size_px=32, parts=4)
+    assert servers.run("models", "add", str(tmp_path / "v")).exit_code == 0
+    done = servers.run("models", "export", "1", "--alias", alias, "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert "of 1000 verdicts as torch gives them" in " ".join(done.output.split())
+    assert out.stat().st_size > 100_000
+    missing = servers.run("models", "export", "2", "--alias", alias, "--out", str(tmp_path / "other.onnx"))
+    assert missing.exit_code != 0
+    assert not (tmp_path / "other.onnx").exists()

@@ -136,7 +136,8 @@ def put(client: Minio, key: str) -> None:
     client.put_object("images", key, io.BytesIO(b"x"), 1)
 
 
-def test_a_sweep_deletes_whole_hours_that_are_over_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("versioned", [False, True])
+def test_a_sweep_deletes_whole_hours_that_are_over_and_nothing_else(tmp_path: Path, versioned: bool) -> None:
     with LocalStore(tmp_path / "store") as store:
         store.ensure_bucket("images")
         client = store.client()
@@ -149,11 +150,16 @@ def test_a_sweep_deletes_whole_hours_that_are_over_and_nothing_else(tmp_path: Pa
         ]
         for key in gone + kept:
             put(client, key)
+        store.ensure_bucket("images", versioned=versioned)
+        for key in (gone[0], kept[0]):
+            put(client, key)
         # 07 ended at 08:00; two hours later, and a minute, it is over. 08 is not.
         now = datetime.datetime(2026, 3, 1, 10, 1, tzinfo=datetime.UTC)
         assert sweep(client, "images", keep_hours=2, now=now) == len(gone)
         left = sorted(str(item.object_name) for item in client.list_objects("images", recursive=True))
         assert left == sorted(kept)
+        versions = list(client.list_objects("images", recursive=True, include_version=True))
+        assert len(versions) == len(kept) + (1 if versioned else 0), "no version of what is over may stay"
         assert sweep(client, "images", keep_hours=2, now=now) == 0
 
 

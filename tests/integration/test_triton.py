@@ -140,6 +140,30 @@ def test_unload_returns_when_the_model_is_gone_and_again_without_error(triton: L
     control.close()
 
 
+def test_what_is_ready_can_be_asked_while_the_repository_changes(triton: LocalTriton) -> None:
+    load(triton, MODEL)
+    control = TritonControl(triton.grpc_url)
+    over = threading.Event()
+
+    def change() -> None:
+        folder = triton.repository / ".being-written"
+        while not over.wait(0.002):
+            folder.mkdir()
+            over.wait(0.002)
+            folder.rmdir()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        assert {control.ready_models() for _ in range(300)} == {frozenset({MODEL})}
+        control.unload(MODEL, 30)
+    finally:
+        over.set()
+        thread.join(10)
+    assert control.ready_models() == frozenset()
+    control.close()
+
+
 def test_a_model_that_fails_to_load_is_refused_with_its_own_words(triton: LocalTriton) -> None:
     write_toy_model(triton.repository, "broken-v1", broken=True)
     control = TritonControl(triton.grpc_url)

@@ -26,11 +26,22 @@ from services.core import topics
 from services.core.identity import derive_frame_id
 from services.core.imaging import encode_png
 from services.core.preprocessing import Preprocessing
-from services.core.types import AliasState, Case, Frame, ImageRef, Inspection, OperatingPoint, triton_model_name
+from services.core.types import (
+    AliasState,
+    Case,
+    Frame,
+    FrameEmbedding,
+    ImageRef,
+    Inspection,
+    OperatingPoint,
+    ShadowInspection,
+    triton_model_name,
+)
 from services.detector.deployments import Deployments
 from services.detector.job import Deployment
 from services.detector.pipeline import DetectorPipeline
 from services.detector.settings import BatchSettings, DetectorSettings
+from services.detector.shadow import ShadowScorer
 from services.runtime.consumer import ConsumerLoop, LoopTimes
 from services.runtime.lifecycle import Health, Shutdown
 
@@ -99,9 +110,11 @@ class Line:
         self.store = MemoryObjectStore()
         self.triton = MemoryTriton()
         self.inference = MemoryInferenceClient(score, [self.triton])
+        self.shadow_inference = MemoryInferenceClient(score, [self.triton])
         self.writer = MemoryRecordWriter(self.broker)
         self.deployments: dict[tuple[str, int], Deployment] = {}
         self._revision = 0
+        self._live: dict[str, int] = {}
         for topic in topics.ALL:
             self.broker.create_topic(topic, 1 if topic == topics.MODELS else partitions)
         self.detectors: list[RunningDetector] = []
@@ -118,9 +131,14 @@ class Line:
             self.triton.loaded.add(triton_model_name(alias, version))
 
     def promote(self, version: int, *, alias: str = "default") -> None:
-        """Make a version live."""
+        """Make a version live; no version is in the shadow then."""
+        self._live[alias] = version
+        self.shadow(0, alias=alias)
+
+    def shadow(self, version: int, *, alias: str = "default") -> None:
+        """Put a version into the shadow of the live one; 0 ends it."""
         self._revision += 1
-        state = AliasState(alias, self._revision, live_version=version)
+        state = AliasState(alias, self._revision, live_version=self._live[alias], shadow_version=version)
         self.broker.append(topics.MODELS, key=alias.encode(), value=codec.encode_alias_state(state))
 
     def send(self, *frames: Frame, headers: Sequence[tuple[str, bytes]] = ()) -> None:
@@ -151,6 +169,16 @@ class Line:
     def cases(self) -> list[Case]:
         """Every case, in the order of its partition."""
         return [codec.decode_case(record.value) for record in self.broker.records(topics.CASES)]
+
+    @property
+    def embeddings(self) -> list[FrameEmbedding]:
+        """What the model saw in each frame that is no case, in the order of its partition."""
+        return [codec.decode_frame_embedding(record.value) for record in self.broker.records(topics.EMBEDDINGS)]
+
+    @property
+    def shadows(self) -> list[ShadowInspection]:
+        """What the shadow says, in the order of its partition."""
+        return [codec.decode_shadow_inspection(record.value) for record in self.broker.records(topics.SHADOW)]
 
     @property
     def dead_letters(self) -> list[Record]:
@@ -195,7 +223,13 @@ class RunningDetector:
             health=self.health,
         )
         self.pipeline = DetectorPipeline(
-            self.settings, self.deployments, line.inference, line.writer, line.store, self.health
+            self.settings,
+            self.deployments,
+            line.inference,
+            line.writer,
+            line.store,
+            self.health,
+            shadow=ShadowScorer(self.settings, self.deployments, line.shadow_inference, line.writer, line.store),
         )
         self.consumer = MemoryRecordConsumer(line.broker, "detector")
         self.paused: list[bool] = []

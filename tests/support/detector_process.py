@@ -27,7 +27,7 @@ from services.core import alias as transitions
 from services.core import topics
 from services.core.manifest import Calibration, Lineage, ModelManifest, Normalisation
 from services.core.preprocessing import Preprocessing
-from services.core.types import Case, Frame, Inspection, OperatingPoint
+from services.core.types import Case, Frame, Inspection, OperatingPoint, ShadowInspection
 from services.local.broker import LocalBroker
 from services.local.member import fetch, metric_total
 from services.local.process import ChildProcess, free_port
@@ -88,6 +88,18 @@ def promote(kafka: KafkaConnection, version: int, *, alias: str = "default") -> 
     writer.close(5)
 
 
+def shadow(kafka: KafkaConnection, version: int, *, alias: str = "default") -> None:
+    """Add a version and put it into the shadow of the live one; 0 ends that."""
+    writer = KafkaRecordWriter(kafka)
+    registry = ModelRegistry(KafkaTopicReader(kafka, [topics.MODELS]), writer)
+    now_ns = time.time_ns()
+    if version:
+        registry.change(alias, lambda state: transitions.add(state, version, actor="test", at_ns=now_ns))
+    registry.change(alias, lambda state: transitions.shadow(state, version, actor="test", at_ns=now_ns))
+    registry.close()
+    writer.close(5)
+
+
 class Servers:
     """Broker, object store and Triton of one test module, with the tiny model live.
 
@@ -123,10 +135,16 @@ class Servers:
         write_toy_model(self.folder / "repository", MODEL, size=SIDE_PX)
         store_version(self.connection, tiny_manifest(), self.folder / "version")
 
-    def load_model(self) -> None:
-        """Load the model, as the serving agent does after a start."""
+    def load_model(self, name: str = MODEL) -> None:
+        """Load a model, as the serving agent does after a start."""
         control = TritonControl(self.triton.grpc_url)
-        control.load(MODEL, 30.0)
+        control.load(name, 30.0)
+        control.close()
+
+    def unload_model(self, name: str) -> None:
+        """Unload a model."""
+        control = TritonControl(self.triton.grpc_url)
+        control.unload(name, 30.0)
         control.close()
 
     def stop(self) -> None:
@@ -251,7 +269,7 @@ class Output:
     """Everything written so far, read anew on each call of :meth:`read`."""
 
     def __init__(self, kafka: KafkaConnection) -> None:
-        names = [topics.VERDICTS, topics.CASES, topics.dead_letter(topics.FRAMES)]
+        names = [topics.VERDICTS, topics.CASES, topics.SHADOW, topics.dead_letter(topics.FRAMES)]
         self._reader = KafkaTopicReader(kafka, names)
         self.records: list[Record] = []
 
@@ -274,6 +292,11 @@ class Output:
         """Cases, of one camera or all."""
         decoded = (codec.decode_case(record.value) for record in self.of(topics.CASES))
         return [item for item in decoded if camera in ("", item.inspection.camera_id)]
+
+    def shadows(self, camera: str = "") -> list[ShadowInspection]:
+        """What the shadow says, of frames of one camera or all."""
+        decoded = (codec.decode_shadow_inspection(record.value) for record in self.of(topics.SHADOW))
+        return [item for item in decoded if camera in ("", item.shadow.camera_id)]
 
     def dead_letters(self, camera: str = "") -> list[Record]:
         """Dead letters, of one camera or all."""

@@ -14,15 +14,25 @@ from sightline.v1 import feedback_service_pb2_grpc
 
 from services.adapters.caseindex import SqlCaseIndex
 from services.adapters.caserecord import CaseRecord
+from services.adapters.codec import encode_frame_embedding
 from services.adapters.codec_explained import encode_explained_case
 from services.adapters.codec_review import decode_review
+from services.adapters.embeddingindex import SqlEmbeddingIndex
 from services.adapters.feedbackclient import FeedbackClient
-from services.adapters.memory import MemoryBroker, MemoryObjectStore, MemoryRecordConsumer, MemoryRecordWriter
+from services.adapters.memory import (
+    MemoryBroker,
+    MemoryObjectStore,
+    MemoryRecordConsumer,
+    MemoryRecordFetcher,
+    MemoryRecordWriter,
+)
 from services.adapters.ports import CaseFilter, QueueOrder, Record
 from services.core import topics
 from services.core.errors import UnavailableError
-from services.core.review import Answer, QueuedCase, Review, ReviewAction
-from services.core.types import CaseKind, ExplainedCase, Explanation, ImageRef
+from services.core.review import Answer, CaseState, QueuedCase, Review, ReviewAction
+from services.core.types import CaseKind, ExplainedCase, Explanation, FrameEmbedding, ImageRef
+from services.feedback.embeddings import EmbeddingIntake
+from services.feedback.neighbours import NeighbourFinder
 from services.feedback.pipeline import FeedbackPipeline
 from services.feedback.publisher import ReviewPublisher
 from services.feedback.reviewing import Reviewing
@@ -30,6 +40,7 @@ from services.feedback.servicer import FeedbackServicer
 from services.feedback.settings import FeedbackSettings
 from services.runtime.consumer import ConsumerLoop, LoopTimes
 from services.runtime.grpc_server import GrpcServer
+from services.runtime.images import FramePictures
 from services.runtime.lifecycle import Health, Shutdown
 from services.runtime.retry import Backoff
 from services.runtime.settings import GrpcSettings
@@ -96,11 +107,11 @@ class FailingIndex(SqlCaseIndex):
         self.additions += 1
         super().add_cases(cases)
 
-    def add_review(self, review: Review, *, published: bool) -> None:
+    def add_review(self, review: Review, *, published: bool, ends_claim: bool = False) -> CaseState:
         self._check()
         if not self.takes_reviews:
             raise UnavailableError("the case index must answer, got 'disk is full'")
-        super().add_review(review, published=published)
+        return super().add_review(review, published=published, ends_claim=ends_claim)
 
     def find_case(self, case_id: str) -> QueuedCase:
         self._check()
@@ -118,15 +129,19 @@ class FailingIndex(SqlCaseIndex):
 class FeedbackLine:
     """Broker, store, index and record, and what the service makes of them; nothing runs before it is started."""
 
-    def __init__(self, *, partitions: int = 2, **settings: Any) -> None:
+    def __init__(self, *, partitions: int = 2, store: MemoryObjectStore | None = None, **settings: Any) -> None:
         values: dict[str, Any] = {"commit_interval_ms": 10}
         self.settings = FeedbackSettings(**values | settings)
         self.broker = MemoryBroker(partitions=partitions)
         for topic in topics.ALL:
             self.broker.create_topic(topic, partitions)
-        self.store = MemoryObjectStore()
+        self.store = store or MemoryObjectStore()
         self.index = FailingIndex()
         self.record = CaseRecord(self.store)
+        self.embeddings = SqlEmbeddingIndex(self.index.database)
+        self.intake = EmbeddingIntake(
+            self.embeddings, keep_hours=self.settings.embeddings.keep_hours, clock_ns=lambda: self.now_ns
+        )
         self.writer = MemoryRecordWriter(self.broker)
         self.publisher = ReviewPublisher(
             self.index, self.writer, look_s=5.0, ack_s=1.0, backoff=Backoff(first_s=0.01, cap_s=0.02)
@@ -156,6 +171,24 @@ class FeedbackLine:
         pipeline.close()
         self.index.add_cases([queued])
         return self.index.find_case(queued.case_id)
+
+    def see(self, *frames: FrameEmbedding) -> None:
+        """Keep what the model saw in frames that are no cases, as if it had been consumed."""
+        self.intake.put([kept for kept in map(self.intake.of_frame, frames) if kept is not None])
+
+    def send_frames(self, *frames: FrameEmbedding) -> None:
+        """Publish what the model saw in frames as the detector does."""
+        for each in frames:
+            key = each.inspection.camera_id.encode()
+            self.broker.append(topics.EMBEDDINGS, key=key, value=encode_frame_embedding(each))
+
+    def finder(self) -> NeighbourFinder:
+        """What finds neighbours."""
+        fetcher = MemoryRecordFetcher(self.broker)
+        pictures = FramePictures(self.store, fetcher, max_bytes=1_000_000, timeout_s=1.0)
+        return NeighbourFinder(
+            self.index, self.embeddings, self.intake, self.record, pictures, clock_ns=lambda: self.now_ns
+        )
 
     def send(self, *cases: ExplainedCase) -> None:
         """Publish explained cases as the explainer does."""
@@ -193,7 +226,9 @@ class FeedbackLine:
     def serve(self) -> FeedbackClient:
         """Answer calls at a real port; a client of it."""
         server = GrpcServer(GrpcSettings(port=0), Health())
-        servicer = FeedbackServicer(self.index, self.record, self.reviewing, claim_s=CLAIM_S, clock_ns=self.tick)
+        servicer = FeedbackServicer(
+            self.index, self.record, self.reviewing, self.finder(), claim_s=CLAIM_S, clock_ns=self.tick
+        )
         server.add(feedback_service_pb2_grpc.add_FeedbackServiceServicer_to_server, servicer, "Feedback")
         server.start()
         client = FeedbackClient(f"127.0.0.1:{server.port}")
@@ -224,6 +259,7 @@ class Consuming:
             line.store,
             line.writer,
             self.health,
+            intake=line.intake,
             backoff=Backoff(first_s=0.01, cap_s=0.02),
         )
         self.consumer = MemoryRecordConsumer(line.broker, "feedback")
@@ -231,7 +267,7 @@ class Consuming:
         self.loop = ConsumerLoop(
             self.consumer,
             self.pipeline,
-            topics=[topics.EXPLAINED],
+            topics=[topics.EXPLAINED, topics.EMBEDDINGS],
             health=self.health,
             shutdown=self.shutdown,
             times=LoopTimes(poll_s=0.01, room_s=0.01, commit_every_s=0.01, drain_s=5.0),

@@ -43,13 +43,20 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0, what: str
 
 
 class Plant:
-    """A broker, an object store, and two Tritons, each with its agent."""
+    """A broker, an object store, and Tritons, each with its agent.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For logs and data.
+        side_px: What the versions take.
+        tritons: How many.
+    """
+
+    def __init__(self, folder: Path, *, side_px: int = SIDE_PX, tritons: int = 2) -> None:
         self.folder = folder
+        self._side_px = side_px
         self.store = LocalStore(folder / "store")
         self.broker = LocalBroker(log_path=folder / "broker.log")
-        self.tritons = [LocalTriton(folder / name / "models") for name in ("one", "two")]
+        self.tritons = [LocalTriton(folder / name / "models") for name in ("one", "two")[:tritons]]
         self.agents: list[Member] = []
         self.grpc_ports: list[int] = []
         self._next = {"default": 1, "weld": 1}
@@ -119,7 +126,7 @@ class Plant:
         version = self._next[alias]
         self._next[alias] += 1
         folder = self.made(alias, version)
-        write_model_version(folder, alias=alias, version=version, size_px=SIDE_PX, seed=version)
+        write_model_version(folder, alias=alias, version=version, size_px=self._side_px, seed=version)
         self.models.upload(folder)
         return version
 
@@ -141,7 +148,7 @@ class Plant:
         return found[0] if found else serving_service_pb2.VERSION_STATE_UNSPECIFIED
 
     def wait_until_warm(self, version: int, alias: str = "default") -> None:
-        """Wait until both Tritons have it; readiness does not tell, an agent with nothing to load has it too."""
+        """Wait until every Triton has it; readiness does not tell, an agent with nothing to load has it too."""
         warm = serving_service_pb2.VERSION_STATE_WARM
         for number, agent in enumerate(self.agents):
             wait_until(agent.ready, what=f"readiness of agent {number}")

@@ -25,6 +25,7 @@ from services.adapters.caseindex_database import (
 )
 from services.adapters.caseindex_schema import METADATA
 from services.adapters.ports import CaseFilter
+from services.adapters.statistics_schema import COUNTS
 from services.core.errors import InvalidInputError, UnavailableError
 from tests.support.cases import queued_case, review
 
@@ -37,6 +38,7 @@ def test_the_migrations_lead_to_the_tables_that_the_code_knows() -> None:
     database = Database("sqlite://")
     with database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    assert COUNTS.metadata is METADATA
     database.close()
 
 
@@ -203,3 +205,17 @@ def test_what_the_database_says_is_told_without_words_of_people(caplog: pytest.L
         fail()
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__} {caplog.text}"
     database.close()
+
+
+def test_cases_of_an_older_index_can_be_found_by_their_part(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "index.db")
+    old = SqlCaseIndex(url)
+    old.add_cases([queued_case(number) for number in range(2_500)])
+    config = migrations()
+    with old._database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0004-1")
+    old.close()
+    new = SqlCaseIndex(url)
+    assert [one.case_id for one in new.find_cases("PART-2499", limit=5, now_ns=0)] == [queued_case(2_499).case_id]
+    new.close()

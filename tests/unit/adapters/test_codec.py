@@ -18,11 +18,13 @@ from services.core.types import (
     Case,
     CaseKind,
     Frame,
+    FrameEmbedding,
     ImageRef,
     Inspection,
     OperatingPoint,
     Reason,
     RecordPosition,
+    ShadowInspection,
     StageTimings,
     Verdict,
 )
@@ -80,7 +82,7 @@ def inspections(draw: st.DrawFn) -> Inspection:
         uncertainty=draw(st.floats(0, 1)),
         alias=draw(ids),
         model_version=draw(small),
-        defect_class=draw(st.text(max_size=20)),
+        defect_class=draw(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)),
         cycle_time_ms=draw(small),
         in_time=draw(st.booleans()),
         timings=StageTimings(*(draw(st.floats(0, 1e9)) for _ in range(5))),
@@ -257,6 +259,12 @@ def test_a_verdict_that_is_not_known_here_is_review() -> None:
     assert codec.inspection_from_message(message).verdict is Verdict.REVIEW
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "x" * 129])
+def test_a_class_that_no_model_can_have_is_refused(name: str) -> None:
+    with pytest.raises(EventDecodeError, match="defect_class must have at most 128 printable characters"):
+        codec.decode_inspection(codec.encode_inspection(an_inspection(defect_class=name)))
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_a_disagreement_out_of_its_range_is_refused(value: float) -> None:
     message = codec.inspection_to_message(an_inspection())
@@ -304,3 +312,77 @@ def test_alias_candidates_must_ascend() -> None:
 def test_an_alias_needs_a_revision() -> None:
     with pytest.raises(EventDecodeError, match="revision must be >= 1, got 0"):
         codec.decode_alias_state(codec.encode_alias_state(AliasState("default", 0, 1)))
+
+
+# ---- embeddings of frames that became no case
+
+
+@given(inspections(), st.lists(st.floats(width=16), max_size=20))
+def test_an_embedding_of_a_frame_comes_back_as_it_was(inspection: Inspection, values: list[float]) -> None:
+    written = FrameEmbedding(inspection, np.array(values, np.float16))
+    back = codec.decode_frame_embedding(codec.encode_frame_embedding(written))
+    assert codec.encode_inspection(back.inspection) == codec.encode_inspection(inspection)
+    assert back.embedding.dtype == np.float16
+    np.testing.assert_array_equal(back.embedding, written.embedding)
+
+
+def test_an_embedding_of_half_a_number_or_without_a_verdict_is_refused() -> None:
+    message = events_pb2.FrameEmbedding(inspection=codec.inspection_to_message(a_case().inspection))
+    message.embedding_f16 = b"abc"
+    with pytest.raises(EventDecodeError, match="embedding_f16 must hold whole half floats, an even number of bytes"):
+        codec.decode_frame_embedding(message.SerializeToString())
+    with pytest.raises(EventDecodeError, match="frame_id must be a lower-case UUID"):
+        codec.decode_frame_embedding(events_pb2.FrameEmbedding(embedding_f16=b"ab").SerializeToString())
+    with pytest.raises(EventDecodeError, match="FrameEmbedding: bytes must be a protobuf message"):
+        codec.decode_frame_embedding(b"\xff\xff")
+
+
+def a_shadow_inspection(**changes: object) -> ShadowInspection:
+    base = ShadowInspection(an_inspection(model_version=4), Verdict.FAIL, 0.9, 3)
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+@given(inspections(), st.sampled_from(Verdict), finite, st.integers(1, 2**31 - 1))
+@settings(max_examples=50, deadline=None)
+def test_what_the_shadow_says_comes_back_as_it_was(
+    shadow: Inspection, live_verdict: Verdict, live_score: float, live_version: int
+) -> None:
+    shadow = dataclasses.replace(shadow, model_version=max(1, shadow.model_version))
+    said = ShadowInspection(shadow, live_verdict, live_score, live_version)
+    assert codec.decode_shadow_inspection(codec.encode_shadow_inspection(said)) == said
+
+
+def test_a_shadow_without_an_answer_says_why_and_is_for_a_person() -> None:
+    nan = math.nan
+    silent = an_inspection(verdict=Verdict.REVIEW, reason=Reason.UNSURE, score=nan, model_version=4)
+    said = a_shadow_inspection(shadow=silent, detail="model_failed: out of memory", live_score=nan)
+    back = codec.decode_shadow_inspection(codec.encode_shadow_inspection(said))
+    assert (back.detail, back.shadow.verdict, back.shadow.model_version) == (said.detail, Verdict.REVIEW, 4)
+    assert math.isnan(back.shadow.score)
+    assert math.isnan(back.live_score)
+
+
+def test_a_live_verdict_of_a_newer_detector_is_review() -> None:
+    message = events_pb2.ShadowInspection.FromString(codec.encode_shadow_inspection(a_shadow_inspection()))
+    message.live_verdict = 9  # type: ignore[assignment]
+    assert codec.decode_shadow_inspection(message.SerializeToString()).live_verdict is Verdict.REVIEW
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"live_version": 0}, "live_version must be >= 1, got 0"),
+        ({"shadow": an_inspection(model_version=0)}, "shadow.model_version must be >= 1, got 0"),
+        ({"shadow": an_inspection(frame_id="nope")}, "frame_id must be a lower-case UUID"),
+        ({"shadow": an_inspection(verdict=Verdict.PASS), "detail": "away"}, "must say REVIEW, got PASS"),
+    ],
+)
+def test_a_shadow_inspection_that_breaks_a_rule_is_refused_with_the_rule(changes: dict[str, object], rule: str) -> None:
+    with pytest.raises(EventDecodeError, match=rule):
+        codec.decode_shadow_inspection(codec.encode_shadow_inspection(a_shadow_inspection(**changes)))
+
+
+def test_a_shadow_inspection_must_hold_what_the_shadow_says() -> None:
+    for data in (events_pb2.ShadowInspection(live_version=1).SerializeToString(), b"no message"):
+        with pytest.raises(EventDecodeError):
+            codec.decode_shadow_inspection(data)

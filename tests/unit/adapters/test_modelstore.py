@@ -18,13 +18,17 @@ from services.adapters.modelfolder import (
     HOLDOUT,
     MANIFEST,
     REFERENCE,
+    TRAINING_EMBEDDINGS,
     WEIGHTS,
+    BasePart,
     Holdout,
     HoldoutPart,
     ModelVersion,
     Reference,
+    TrainingBase,
     read_holdout,
     read_reference,
+    read_training,
     read_weights,
     verify_version,
     write_version,
@@ -349,3 +353,68 @@ def test_a_store_that_is_away_is_unavailable_and_leaves_nothing_half_installed(
         assert isinstance(caught.value, SightlineError)
         assert caught.value.retriable
     assert not (tmp_path / "in" / "default" / "1").exists()
+
+
+# ---- the base set
+
+
+def a_base(version: ModelVersion) -> TrainingBase:
+    parts = (
+        BasePart("t1", "disc", "good", "train", "disc/1/0", "c" * 64),
+        BasePart("t2", "disc", "dent", "train", "disc/2/0", "d" * 64),
+        BasePart("c1", "disc", "good", "calibration", "disc/3/0", "e" * 64),
+    )
+    rng = np.random.default_rng(9)
+    rows = len(parts) + len(version.holdout.parts)
+    return TrainingBase(parts, rng.normal(size=(rows, 8)).astype(np.float32))
+
+
+def test_a_base_set_travels_through_the_store_and_back(tmp_path: Path) -> None:
+    version = a_version()
+    base = a_base(version)
+    write_version(dataclasses.replace(version, training=base), tmp_path / "made" / "1")
+    store = ModelStore(MemoryObjectStore())
+    store.upload(tmp_path / "made" / "1")
+    read = read_training(store.install("default", 1, tmp_path / "installed"))
+    assert read is not None
+    assert read.parts == base.parts
+    assert (read.embeddings == base.embeddings).all()
+    files = [path for path in (tmp_path / "made" / "1").rglob("*") if path.is_file() and path.name != CHECKSUMS]
+    whole = sum(path.stat().st_size for path in files)
+    assert store.describe("default", 1).size_bytes == whole
+    # Those are reference parts only.
+    assert len(store.reference_images("default", 1, 100)) == 5
+
+
+def test_a_version_without_a_base_set_is_whole_all_the_same(folder: Path) -> None:
+    assert read_training(folder) is None
+
+
+def test_a_base_set_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
+    version = a_version()
+    base = a_base(version)
+    held_out = dataclasses.replace(base.parts[0], part_id="p1")
+    wrong = {
+        r"must be finite float32 of shape \(5, D\)": dataclasses.replace(base, embeddings=base.embeddings[:4]),
+        "must have 8 columns": dataclasses.replace(base, embeddings=base.embeddings[:, :7]),
+        "one side only, got 'p1' in holdout and train": dataclasses.replace(base, parts=(held_out, *base.parts[1:])),
+        "one side only, got 't1' in train and calibration": dataclasses.replace(
+            base, parts=(*base.parts[:2], dataclasses.replace(base.parts[2], part_id="t1"))
+        ),
+    }
+    for message, bad in wrong.items():
+        with pytest.raises(ModelFormatError, match=message):
+            write_version(dataclasses.replace(version, training=bad), tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_half_a_base_set_is_refused(tmp_path: Path) -> None:
+    version = a_version()
+    folder = tmp_path / "1"
+    write_version(dataclasses.replace(version, training=a_base(version)), folder)
+    listed = json.loads((folder / CHECKSUMS).read_bytes())
+    del listed["files"][TRAINING_EMBEDDINGS]
+    (folder / CHECKSUMS).write_text(json.dumps(listed))
+    (folder / TRAINING_EMBEDDINGS).unlink()
+    with pytest.raises(ModelFormatError, match="must list both"):
+        verify_version(folder)

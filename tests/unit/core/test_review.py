@@ -313,6 +313,8 @@ def test_a_case_is_open_reviewed_or_disputed(said: list[Review], state: CaseStat
         (CaseKind.AUDIT, 0.0, 0.0, 0.5),
         (CaseKind.AUDIT, 1.0, 1.0, 0.5),
         (CaseKind.AUDIT, math.nan, math.nan, 0.5),
+        (CaseKind.NEIGHBOUR, 0.0, 0.0, 1.0),
+        (CaseKind.NEIGHBOUR, math.nan, 0.2, 1.0),
     ],
 )
 def test_doubt_and_disagreement_teach_either_alone_and_more_together(

@@ -21,12 +21,16 @@ from services.core.errors import (
 )
 from services.core.identity import case_id
 from services.core.imaging import encode_jpeg, encode_png
+from services.core.neighbours import Neighbours
 from services.core.review import CaseState, QueuedCase, Review, ReviewAction
 from services.core.types import CaseKind, Grade, Verdict
 from services.dashboard.app import make_app, make_context
+from services.dashboard.bulk import CaseSearch
 from services.dashboard.components import ComponentBoard
 from services.dashboard.explanations import ExplanationIndex
+from services.dashboard.exporting import ExportService
 from services.dashboard.live import LiveModel
+from services.dashboard.models import ModelBoard
 from services.dashboard.settings import DashboardSettings, FeedbackSettings
 from tests.support.explained import explanation, failed
 from tests.unit.dashboard.inspections import NOW_NS, inspection
@@ -60,10 +64,13 @@ class Feedback:
 
     def __init__(self) -> None:
         self.views: dict[str, CaseView] = {}
+        self.unlisted: set[str] = set()
+        """Cases that no list of reviews has."""
         self.error: Exception | None = None
         self.asked: list[tuple[Any, ...]] = []
         self.gate: threading.Event | None = None
         self.next_token = ""
+        self.found = Neighbours((), 0, True)
 
     def _on(self, *question: Any) -> None:
         self.asked.append(question)
@@ -103,25 +110,49 @@ class Feedback:
         return replace(review, frame_id=UNKNOWN, reviewed_at_ns=NOW_NS), CaseState.REVIEWED
 
     def undo(
-        self, review_id: str, undone_review_id: str, reviewer: str, said_at_ns: int, timeout_s: float = 10.0
+        self,
+        review_id: str,
+        undone_review_id: str,
+        reviewer: str,
+        said_at_ns: int,
+        timeout_s: float = 10.0,
+        *,
+        only_own: bool = False,
     ) -> tuple[Review, CaseState]:
         self._on("undo", review_id, undone_review_id, reviewer, said_at_ns, timeout_s)
+        self.only_own = only_own
         undone = Review(review_id, UNKNOWN, UNKNOWN, ReviewAction.UNDO, reviewer, NOW_NS, supersedes=undone_review_id)
         return undone, CaseState.OPEN
 
     def list_reviews(self, where: ReviewFilter, *, limit: int, token: str = "", timeout_s: float = 10.0) -> ReviewPage:
         self._on("reviews", where, limit, token, timeout_s)
-        return ReviewPage(tuple(one for view in self.views.values() for one in view.reviews), self.next_token)
+        said = tuple(one for view in self.views.values() for one in view.reviews)
+        known = tuple(view.case for view in self.views.values() if view.case.case_id not in self.unlisted)
+        return ReviewPage(said, self.next_token, known)
 
     def stats(self, where: CaseFilter, timeout_s: float = 10.0) -> ReviewStats:
         self._on("stats", where, timeout_s)
         return ReviewStats(1, 2, 3, 4, 5, 6, 7)
 
+    def neighbours(self, case_id: str, into_queue_for: str = "", timeout_s: float = 10.0) -> Neighbours:
+        self._on("neighbours", case_id, into_queue_for, timeout_s)
+        return self.found
+
 
 class Site:
-    def __init__(self, static_dir: Path, feedback: Feedback | FeedbackClient | None, **settings: Any) -> None:
+    def __init__(
+        self,
+        static_dir: Path,
+        feedback: Feedback | FeedbackClient | None,
+        *,
+        exports: ExportService | None = None,
+        search: CaseSearch | None = None,
+        models: ModelBoard | None = None,
+        changes: Any = None,
+        **settings: Any,
+    ) -> None:
         self.store = MemoryObjectStore()
-        broker = MemoryBroker()
+        broker = self.broker = MemoryBroker()
         self.feedback = feedback if isinstance(feedback, Feedback) else Feedback()
         self.context = make_context(
             DashboardSettings(feedback=FeedbackSettings(**{"timeout_s": 5.0, **settings})),
@@ -133,6 +164,10 @@ class Site:
             explanations=ExplanationIndex(max_cases=10, max_bytes=1_000_000),
             open_explained=lambda: MemoryTopicReader(broker, [topics.EXPLAINED]),
             feedback=feedback,
+            exports=exports,
+            search=search,
+            models=models,
+            changes=changes,
             version="1.2.3",
             static_dir=static_dir,
         )
@@ -178,6 +213,7 @@ POSTS = [
     (f"/cases/{UNKNOWN}/release", {"reviewer": "Ada"}),
     (f"/cases/{UNKNOWN}/reviews", ANSWER),
     (f"/reviews/{REVIEW_ID}/undo", {"review_id": UNDO_ID, "reviewer": "Ada"}),
+    (f"/cases/{UNKNOWN}/neighbours", {"reviewer": "Ada"}),
 ]
 GETS = [
     "/queue",
@@ -188,6 +224,9 @@ GETS = [
     f"/cases/{UNKNOWN}/thumbnail",
     f"/cases/{UNKNOWN}/explanations/rise.png",
     f"/cases/{UNKNOWN}/reviews/{REVIEW_ID}/mask.png",
+    f"/cases/{UNKNOWN}/neighbours",
+    f"/cases/{UNKNOWN}/neighbours/{UNKNOWN}/image",
+    f"/cases/{UNKNOWN}/neighbours/{UNKNOWN}/thumbnail",
 ]
 
 

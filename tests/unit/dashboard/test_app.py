@@ -245,6 +245,15 @@ def test_more_browsers_than_allowed_are_told_to_come_later(site: Site) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
+def test_a_server_that_leaves_keeps_no_connection(site: Site) -> None:
+    # A browser that was told goodbye would come back on the same connection and be waited for.
+    assert "connection" not in site.client.get("/api/v1/wall").headers
+    site.context.stream.drain()
+    assert site.client.get("/api/v1/wall").headers["connection"] == "close"
+    assert site.client.get("/api/v1/stream").headers["connection"] == "close"
+    assert site.client.get("/").headers["connection"] == "close"
+
+
 def test_nothing_may_be_changed_through_the_page(site: Site) -> None:
     for method in ("post", "put", "delete", "patch"):
         assert getattr(site.client, method)("/api/v1/wall").status_code == 405

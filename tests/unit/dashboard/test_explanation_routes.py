@@ -274,6 +274,7 @@ def test_a_foreign_page_cannot_have_maps_made(site: Site) -> None:
     assert (answer.status_code, answer.json()["error"]["reason"]) == (403, "foreign_page")
     assert site.explainer is not None
     assert site.explainer.calls == []
+    site.explainer.steps = [(explanation("rise"), True)]
     assert site.client.get(url, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
 
 

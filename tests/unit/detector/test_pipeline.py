@@ -127,6 +127,61 @@ def test_fail_and_review_become_cases_with_image_and_embedding(line: Line) -> No
     assert kinds["part-2"].case_id == case_id(make_frame(2, BAD).frame_id, "default", 1)
 
 
+def test_what_the_model_saw_is_written_for_each_frame_that_is_no_case(line: Line) -> None:
+    line.start()
+    line.send(make_frame(0, GOOD), make_frame(1, BAD), make_frame(2, b"no picture"))
+    line.wait_for_verdicts(3)
+    wait_until(lambda: line.committed() == 3, "3 frames committed")
+
+    (seen,) = line.embeddings
+    said = {item.part_id: item for item in line.verdicts}
+    assert seen.inspection == said["part-0"]
+    assert seen.embedding.dtype == np.float16
+    assert seen.embedding == pytest.approx(np.full(EMBEDDING, 10 / 255), abs=1e-3)
+    assert line.broker.records(topics.EMBEDDINGS)[0].key == b"cam-1"
+
+
+def test_a_frame_of_the_audit_sample_carries_what_the_model_saw_in_its_case_alone(line: Line) -> None:
+    line.start(audit_share=1.0)
+    line.send(make_frame(0, GOOD))
+    line.wait_for_verdicts(1)
+    wait_until(lambda: line.committed() == 1, "the frame committed")
+    assert len(line.cases) == 1
+    assert line.embeddings == []
+
+
+def test_embeddings_can_be_turned_off(line: Line) -> None:
+    line.start(embedding_share=0)
+    line.send(make_frame(0, GOOD), make_frame(1, BAD))
+    line.wait_for_verdicts(2)
+    wait_until(lambda: line.committed() == 2, "2 frames committed")
+    assert line.embeddings == []
+    assert len(line.cases) == 1
+
+
+def test_of_a_share_of_frames_is_written_what_the_model_saw_drawn_apart_from_the_audit(line: Line) -> None:
+    line.start(embedding_share=0.5, audit_share=0.5)
+    line.send(*(make_frame(number, GOOD) for number in range(60)))
+    line.wait_for_verdicts(60)
+    wait_until(lambda: line.committed() == 60, "60 frames committed")
+    cases, seen = len(line.cases), len(line.embeddings)
+    assert 15 < cases < 45
+    # Were it one draw, what is no case would never be drawn.
+    assert 5 < seen < 60 - cases
+
+
+def test_a_model_without_embeddings_writes_none(line: Line) -> None:
+    def blind(name: str, images: np.ndarray) -> InferenceResult:
+        return replace(brightness_scores(name, images), embedding=np.empty((len(images), 0), np.float32))
+
+    line.inference._function = blind
+    line.start()
+    line.send(make_frame(0, GOOD))
+    line.wait_for_verdicts(1)
+    wait_until(lambda: line.committed() == 1, "the frame committed")
+    assert line.embeddings == []
+
+
 def test_an_audit_sample_of_pass_is_drawn_by_frame_id(line: Line) -> None:
     line.start(audit_share=0.5)
     frames = [make_frame(number, GOOD) for number in range(40)]

@@ -9,10 +9,12 @@ import pytest
 
 from services.adapters.caseindex import SqlCaseIndex
 from services.adapters.ports import CaseFilter, ReviewFilter
-from services.core.errors import UnavailableError
-from services.core.review import Answer
+from services.core.errors import NotFoundError, UnavailableError
+from services.core.review import Answer, CaseState
 from services.core.types import Verdict
 from services.feedback.rebuild import rebuild_index
+from services.feedback.refill import IndexRefill
+from services.runtime.retry import Backoff
 from tests.support.explainer_line import picture
 from tests.support.feedback_line import FeedbackLine, answer, mask_png
 
@@ -106,3 +108,92 @@ def test_a_record_that_is_away_is_said(line: FeedbackLine) -> None:
     line.store.unavailable = True
     with pytest.raises(UnavailableError):
         rebuild_index(line.index, line.record)
+
+
+# ---- an index that was lost
+
+
+def refilled(index: SqlCaseIndex, line: FeedbackLine) -> IndexRefill:
+    """What a start of the service does."""
+    refill = IndexRefill(index, line.record, Backoff(first_s=0.01, cap_s=0.02))
+    refill.start()
+    return refill
+
+
+def test_an_empty_index_fills_itself_at_the_start(line: FeedbackLine) -> None:
+    index = SqlCaseIndex("sqlite://")
+    refill = refilled(index, line)
+    assert refill.wait(10)
+    refill.check()
+    assert index.stats(CaseFilter()) == line.index.stats(CaseFilter())
+    assert not index.needs_fill()
+    index.close()
+
+
+def test_an_index_that_holds_anything_is_left_alone(line: FeedbackLine) -> None:
+    line.index.clear()
+    case = line.add_case(9)
+    assert refilled(line.index, line).wait(0)
+    assert line.queue() == [case]
+
+
+def test_a_fill_that_was_cut_off_goes_on_at_the_next_start(line: FeedbackLine) -> None:
+    index = SqlCaseIndex("sqlite://")
+    index.note_fill(ended=False)
+    index.add_cases(line.queue()[:1])
+    assert refilled(index, line).wait(10)
+    assert index.stats(CaseFilter()) == line.index.stats(CaseFilter())
+    index.close()
+
+
+def test_a_fill_waits_for_a_record_that_is_away(line: FeedbackLine) -> None:
+    index = SqlCaseIndex("sqlite://")
+    line.store.unavailable = True
+    refill = refilled(index, line)
+    assert not refill.wait(0.1)
+    line.store.unavailable = False
+    assert refill.wait(10)
+    assert index.stats(CaseFilter()) == line.index.stats(CaseFilter())
+    index.close()
+
+
+def test_a_case_that_only_the_record_knows_can_be_answered(line: FeedbackLine) -> None:
+    first, second = line.queue()[0], line.index.list_reviews(ReviewFilter(reviewer="bob"), limit=1).reviews[0]
+    line.index.clear()
+    _, state = line.reviewing.submit(answer(first, "eve"), b"")
+    assert state is CaseState.REVIEWED
+    again, state = line.reviewing.submit(answer(first, "eve", case_id=second.case_id), b"")
+    assert state is CaseState.DISPUTED, "what was said before the index was lost must count"
+    assert again.disagrees_with == second.review_id
+
+
+def test_a_service_that_is_killed_as_its_fill_begins_leaves_the_index_in_need_of_it(line: FeedbackLine) -> None:
+    index = SqlCaseIndex("sqlite://")
+    line.store.unavailable = True
+    refill = refilled(index, line)
+    refill.close()
+    index.add_cases(line.queue()[:1])
+    assert index.needs_fill(), "one new case must not hide that the others are missing"
+    index.close()
+
+
+def test_a_rebuild_that_is_cut_off_leaves_the_index_in_need_of_a_fill(line: FeedbackLine) -> None:
+    line.store.unavailable = True
+    with pytest.raises(UnavailableError):
+        rebuild_index(line.index, line.record)
+    assert line.index.needs_fill()
+    line.store.unavailable = False
+    assert refilled(line.index, line).wait(10)
+    assert len(line.queue()) == 3
+    assert not line.index.needs_fill()
+
+
+def test_a_case_that_comes_back_is_never_there_without_what_was_said_of_it(line: FeedbackLine) -> None:
+    said = line.index.list_reviews(ReviewFilter(reviewer="bob"), limit=1).reviews[0]
+    case = line.index.find_case(said.case_id)
+    line.index.clear()
+    line.index.takes_reviews = False
+    with pytest.raises(UnavailableError):
+        line.reviewing.submit(answer(case, "eve"), b"")
+    with pytest.raises(NotFoundError):
+        line.index.find_case(case.case_id)

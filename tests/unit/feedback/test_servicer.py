@@ -15,7 +15,7 @@ from sightline.v1 import events_pb2, feedback_service_pb2, feedback_service_pb2_
 from services.adapters.codec_review import review_to_message
 from services.adapters.feedbackclient import FeedbackClient
 from services.adapters.ports import CaseFilter, QueueOrder, ReviewFilter, ReviewStats
-from services.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from services.core.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError
 from services.core.identity import case_id
 from services.core.review import Answer, AreaPoint, CaseState, ReviewAction
 from services.core.types import CaseKind, Verdict
@@ -224,6 +224,13 @@ def test_an_answer_and_its_undo(served: Served) -> None:
         served.client.undo(str(uuid.uuid4()), kept.review_id, "ada", 0)
 
 
+def test_who_may_take_back_their_own_only_does_not_take_back_another_s(served: Served) -> None:
+    kept, _ = served.client.submit(answer(served.line.add_case(), reviewer="ada"), b"")
+    with pytest.raises(ForbiddenError, match="only one's own answer"):
+        served.client.undo(str(uuid.uuid4()), kept.review_id, "bob", 0, only_own=True)
+    assert served.client.undo(str(uuid.uuid4()), kept.review_id, "ada", 0, only_own=True)[1] is CaseState.OPEN
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -298,6 +305,8 @@ def test_reviews_are_listed_the_newest_first(served: Served) -> None:
     assert served.client.list_reviews(ReviewFilter(), limit=2, token=page.next_token).reviews == (first,)
     assert served.client.list_reviews(ReviewFilter(standing_only=True), limit=0).reviews == (first,)
     assert served.client.list_reviews(ReviewFilter(reviewer="bob"), limit=0).reviews == (undo, second)
+    # Each case once, however much was said of it.
+    assert [one.inspection.part_id for one in page.cases] == [case.inspection.part_id]
     until = ReviewFilter(line_id="line-1", until_ns=second.reviewed_at_ns)
     assert served.client.list_reviews(until, limit=0).reviews == (first,)
 

@@ -29,3 +29,21 @@ def test_the_database_s_password_is_not_logged(monkeypatch: pytest.MonkeyPatch) 
     settings = load_settings(FeedbackSettings)
     assert settings.index.url.get_secret_value().endswith("@db/cases")
     assert "hush" not in str(masked(settings))
+
+
+def test_shifts_are_read_at_the_start() -> None:
+    settings = load_settings(FeedbackSettings, statistics={"shifts": "day 07:00-16:00", "time_zone": "Europe/Berlin"})
+    assert str(settings.statistics.plan) == "day 07:00-16:00"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"shifts": "early 06:00"}, "shifts must be written like"),
+        ({"time_zone": "Berlin"}, "IANA"),
+        ({"keep_days": 5, "merge_after_days": 7}, "keep_days must be"),
+    ],
+)
+def test_a_plan_of_shifts_that_is_none_ends_the_start(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load_settings(FeedbackSettings, statistics=changes)

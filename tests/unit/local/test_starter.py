@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from services.adapters.modelfolder import read_holdout, read_reference, read_weights, verify_version
+from services.adapters.modelfolder import read_holdout, read_reference, read_training, read_weights, verify_version
 from services.core.calibration import Promise
 from services.core.errors import InvalidInputError
 from services.core.imaging import ImageLimits, decode
 from services.core.manifest import ModelManifest
 from services.core.models.serving import load_serving_module
 from services.core.preprocessing import prepare
+from services.core.simulation.drawing import drawing_from
 from services.core.simulation.line import defect_classes
 from services.local.starter import PRODUCTS, PROMISE, fit_starter
 
@@ -72,6 +74,27 @@ def test_reference_parts_are_good_and_from_the_holdout(
     assert len(holdout) == manifest.lineage.n_holdout
     for name in read_reference(folder).files:
         assert holdout[name.removesuffix(".jpg")].label == "good"
+
+
+def test_the_base_set_is_what_it_was_fitted_and_calibrated_on(
+    fitted: tuple[Path, ModelManifest, list[tuple[float, str]]],
+) -> None:
+    folder, manifest, _ = fitted
+    base, holdout = read_training(folder), read_holdout(folder)
+    assert base is not None
+    roles = [part.role for part in base.parts]
+    assert (roles.count("train"), roles.count("calibration")) == (
+        manifest.lineage.n_train,
+        manifest.lineage.n_calibration,
+    )
+    # A part comes out of its source again, byte for byte, and its row is what the network saw.
+    part = base.parts[0]
+    picture = drawing_from(part.source, part.label).picture()
+    assert hashlib.sha256(picture).hexdigest() == part.sha256
+    reference = read_reference(folder)
+    rows = {held.part_id: row for row, held in enumerate(holdout.parts, len(base.parts))}
+    for name, embedding in zip(reference.files, reference.embeddings, strict=True):
+        assert (base.embeddings[rows[name.removesuffix(".jpg")]].astype(np.float16) == embedding).all()
 
 
 def test_progress_goes_from_nothing_to_done_without_a_step_back(

@@ -11,9 +11,8 @@ from services.core.detectors import utrad
 from services.core.detectors.detector import DetectorSpec
 from services.core.detectors.u_transformer import Shape, UTransformer
 from services.core.detectors.utrad import Utrad, UtradSettings, fit_utrad, load_utrad, train_transformer
-from services.core.errors import InvalidInputError, ModelFormatError
+from services.core.errors import DivergedError, InvalidInputError, ModelFormatError
 from services.core.manifest import OptionValue
-from services.core.training.finetune import DivergedError
 from tests.unit.core.detectors.parts import good_parts, ignore, resealed, with_square
 
 OPTIONS: dict[str, OptionValue] = {"epochs": 4, "width": 32, "batch_size": 4}

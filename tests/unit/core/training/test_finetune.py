@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from services.core.errors import InvalidInputError
+from services.core.errors import ConflictError, DivergedError, InvalidInputError, ModelFormatError
+from services.core.losses.ceod_settings import CeodSettings
 from services.core.models import create_model
+from services.core.models.classifier import Classifier
 from services.core.models.state import save_state
 from services.core.training.finetune import (
-    DivergedError,
     EpochReport,
     LabelledImages,
     TrainingSettings,
@@ -145,3 +148,145 @@ def test_a_short_training_is_validated_as_it_was_trained_where_batch_norm_settle
         return train(model, spots(64), settings, validation=spots(32, seed=1)).epochs[-1]
 
     assert last(settle=True).validation_loss < last(settle=False).validation_loss / 2
+
+
+def framed(n: int, seed: int = 0, side: int = 32) -> LabelledImages:
+    """As :func:`spots`, on the left half only; good parts have such a spot on the right, where it does not count."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(128, 10, (n, side, side, 3))
+    labels = np.arange(n) % 2
+    areas = np.zeros((n, side, side), np.bool_)
+    areas[labels == 1, :, : side // 2] = True
+    for index, label in enumerate(labels):
+        y, x = int(rng.integers(2, side - 10)), int(rng.integers(1, side // 2 - 8)) + (0 if label else side // 2)
+        images[index, y : y + 8, x : x + 8] -= 90
+    return LabelledImages(images.clip(0, 255).astype(np.uint8), labels, areas)
+
+
+def test_with_ceod_the_heat_of_defects_moves_into_the_area_where_they_count() -> None:
+    def last_distance(omega: float) -> float:
+        model = create_model("customnet", 2, "none")
+        settings = replace(SETTINGS, epochs=4, ceod=CeodSettings(omega=omega))
+        reports = train(model, framed(64), settings).epochs
+        assert all(report.clipped_share == 0 for report in reports)
+        return reports[-1].distance
+
+    assert last_distance(1.0) < 0.7 * last_distance(0.0)
+
+
+def test_as_the_paper_writes_it_the_share_without_a_gradient_is_told() -> None:
+    settings = replace(SETTINGS, epochs=1, ceod=CeodSettings(variant="paper"))
+    (report,) = train(create_model("customnet", 2, "none"), framed(32), settings).epochs
+    assert report.clipped_share > 0
+
+
+def test_with_ceod_a_weight_of_zero_trains_as_cross_entropy_does() -> None:
+    def weights(ceod: CeodSettings | None) -> bytes:
+        model = create_model("customnet", 2, "none")
+        train(model, framed(32), TrainingSettings(epochs=1, batch_size=8, flips=True, ceod=ceod))
+        return save_state(model)
+
+    assert weights(CeodSettings(omega=0)) == weights(None)
+
+
+def test_with_ceod_the_last_layer_alone_can_be_trained() -> None:
+    model = create_model("customnet", 2, "none")
+    before = model.features.conv1.weight.detach().clone()
+    settings = replace(SETTINGS, epochs=2, train_backbone=False, ceod=CeodSettings(omega=0.1))
+    (_, report) = train(model, framed(32), settings).epochs
+    assert report.distance > 0
+    assert (model.features.conv1.weight == before).all()
+
+
+def test_ceod_without_areas_and_areas_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="areas must be given"):
+        train(create_model("customnet", 2, "none"), spots(8), replace(SETTINGS, ceod=CeodSettings()))
+    data = framed(8)
+    with pytest.raises(InvalidInputError, match="areas must be bool"):
+        LabelledImages(data.images, data.labels, data.areas[:-1] if data.areas is not None else None)
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamax", "adamw"])
+def test_a_training_that_was_killed_ends_with_the_weights_that_it_would_have_had(optimiser: str) -> None:
+    settings = TrainingSettings(epochs=4, batch_size=8, optimiser=optimiser, flips=True, settle=True)  # type: ignore[arg-type]
+    data, held_out = spots(24), spots(12, seed=9)
+
+    def network() -> Classifier:
+        model = create_model("customnet", 2, "none", seed=1)
+        # Draws from torch's own generator.
+        model.dropout.p = 0.3
+        return model
+
+    whole = network()
+    expected = train(whole, data, settings, validation=held_out)
+
+    kept: list[bytes] = []
+
+    def die(report: EpochReport) -> None:
+        if report.epoch == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(network(), data, settings, validation=held_out, on_epoch=die, on_checkpoint=kept.append)
+    assert len(kept) == 2, "killed in the third epoch, before it was written down"
+    resumed = network()
+    report = train(resumed, data, settings, validation=held_out, resume=kept[-1])
+    assert save_state(resumed) == save_state(whole)
+    # Compared as text: a figure that is not there is NaN, which equals nothing.
+    assert repr(report) == repr(expected)
+
+
+def test_a_training_that_was_over_stays_as_it_is_when_it_is_resumed() -> None:
+    settings = TrainingSettings(epochs=30, batch_size=8, learning_rate=1e-6, patience=1)
+    kept: list[bytes] = []
+    first = create_model("customnet", 2, "none")
+    ended = train(first, spots(16), settings, validation=spots(8, seed=4), on_checkpoint=kept.append)
+    again = create_model("customnet", 2, "none")
+    assert repr(train(again, spots(16), settings, validation=spots(8, seed=4), resume=kept[-1])) == repr(ended)
+    assert save_state(again) == save_state(first)
+
+
+def test_a_training_is_not_resumed_with_other_data_or_settings_nor_with_rubbish() -> None:
+    settings = replace(SETTINGS, epochs=1)
+    kept: list[bytes] = []
+    train(create_model("customnet", 2, "none"), spots(8), settings, on_checkpoint=kept.append)
+    for data, how in ((spots(8, seed=5), settings), (spots(8), replace(settings, seed=3))):
+        with pytest.raises(ConflictError, match="its own data, settings and network"):
+            train(create_model("customnet", 2, "none"), data, how, resume=kept[0])
+    for rubbish in (b"x", b"\xff" * 40, kept[0][:100], save_state(create_model("customnet", 2, "none"))):
+        with pytest.raises(ModelFormatError, match="a checkpoint must be one"):
+            train(create_model("customnet", 2, "none"), spots(8), settings, resume=rubbish)
+
+
+def test_with_the_last_convolutions_alone_what_lies_before_stays_with_its_norms() -> None:
+    model = create_model("customnet", 2, "none")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train(model, spots(40), TrainingSettings(epochs=2, batch_size=16, last_convolutions=2, settle=True))
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    trained = {name.split(".")[-2] for name in moved}
+    assert trained == {"conv7", "norm7", "conv8", "norm8", "linear"}
+    assert "features.norm7.running_mean" in moved
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_more_convolutions_than_there_are_train_everything() -> None:
+    model = create_model("customnet", 2, "none")
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    train(model, spots(40), TrainingSettings(epochs=1, batch_size=16, last_convolutions=20))
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters() if "weight" in name)
+
+
+def test_whoever_has_a_clock_is_told_of_every_step_and_of_an_epochs_end() -> None:
+    told: list[str] = []
+    train(
+        create_model("customnet", 2, "none"),
+        spots(40),
+        TrainingSettings(epochs=2, batch_size=16),
+        on_epoch=lambda _: told.append("epoch"),
+        on_step=lambda: told.append("step"),
+    )
+    assert told == [*["step"] * 4, "epoch"] * 2

@@ -85,3 +85,34 @@ def test_an_installed_head_is_what_the_network_says() -> None:
 def test_data_that_cannot_be_fitted_are_refused(embeddings: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         fit_head(embeddings, labels, 2)
+
+
+def test_a_row_of_weight_three_is_as_good_as_three_rows() -> None:
+    rng = np.random.default_rng(2)
+    embeddings = rng.normal(size=(40, 5)).astype(np.float32)
+    labels = np.arange(40) % 2
+    embeddings[labels == 1] += 1
+    # Columns are standardised by plain rows, whatever they weigh: these are so already, either way.
+    pairs = np.concatenate([embeddings, -embeddings])
+    pairs /= pairs.std(axis=0)
+    both = np.concatenate([labels, 1 - labels])
+    weighted = fit_head(pairs, both, 2, sample_weight=np.full(80, 3.0), max_steps=500)
+    repeated = fit_head(np.tile(pairs, (3, 1)), np.tile(both, 3), 2, max_steps=500)
+    assert np.allclose(weighted.scores(pairs), repeated.scores(pairs), atol=1e-4)
+
+
+def test_heavier_rows_are_fitted_before_lighter_ones() -> None:
+    rng = np.random.default_rng(3)
+    embeddings = rng.normal(size=(200, 4)).astype(np.float32)
+    labels = (embeddings[:, 0] > 0).astype(np.int64)
+    # One part says otherwise.
+    labels[0] = 1 - labels[0]
+    light = fit_head(embeddings, labels, 2)
+    heavy = fit_head(embeddings, labels, 2, sample_weight=np.where(np.arange(200) == 0, 400.0, 1.0))
+    said = [head.probabilities(embeddings[:1])[0, labels[0]] for head in (light, heavy)]
+    assert said[0] < 0.5 < said[1]
+
+
+def test_weights_must_be_above_zero() -> None:
+    with pytest.raises(InvalidInputError, match="sample weights must be finite and above 0, one for each of 4 rows"):
+        fit_head(np.eye(4), np.array([0, 1, 0, 1]), 2, sample_weight=np.array([1.0, 1.0, 0.0, 1.0]))
