@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import os
 import queue
@@ -11,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -27,17 +29,55 @@ _FIRST_PORT = 15_000
 _LAST_PORT = 32_000
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now.
+class _PortReservations:
+    """Which ports were handed out on this machine and not used yet.
 
-    Another process may take it before it is used: whoever starts a server on it waits for the server and tries again.
+    A port is asked for long before its server binds it: a line hands out three dozen and starts ingest, the last, half
+    a minute later. So a port stays its asker's until the asker's process ends. Other processes of this user see that
+    by a lock on the byte of that number in a file of the temporary folder; the kernel lets go of it when a process dies.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own: set[int] = set()
+        self._file: int | None = None
+        self._pid = 0
+
+    def take(self, port: int) -> bool:
+        """Reserve one port; False when it is somebody's."""
+        with self._lock:
+            if self._pid != os.getpid():
+                # A fork inherits the open file, not the locks on it.
+                self._own, self._file, self._pid = set(self._own), None, os.getpid()
+            if port in self._own:
+                return False
+            if self._file is None:
+                # Opened once and kept: closing any descriptor of a file drops all of a process's locks on it.
+                path = Path(tempfile.gettempdir()) / f"sightline-ports-{os.getuid()}"
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            except (BlockingIOError, PermissionError):
+                return False
+            self._own.add(port)
+            return True
+
+
+_reservations = _PortReservations()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on, kept for the caller until its process ends.
+
+    No call of this function hands it out again meanwhile, in no process of this user. A program that chooses its ports
+    otherwise may still take it: whoever starts a server on it waits for the server and tries again.
 
     Raises:
         UnavailableError: When none was found.
     """
     for _ in range(200):
         port = random.randint(_FIRST_PORT, _LAST_PORT)
-        if port_is_free(port):
+        if _reservations.take(port) and port_is_free(port):
             return port
     raise UnavailableError(f"a free port between {_FIRST_PORT} and {_LAST_PORT} is needed, found none in 200 tries")
 

@@ -142,6 +142,29 @@ def test_a_free_port_is_free_and_a_taken_one_is_not() -> None:
     assert not accepts_connections(port)
 
 
+def test_a_port_that_was_handed_out_is_nobody_elses_also_while_nobody_listens_on_it() -> None:
+    ports = {free_port() for _ in range(60)}
+    assert len(ports) == 60
+    asked = (
+        "import random\n"
+        "from services.local import process\n"
+        f"wanted = iter({sorted(ports)} + [31_999, 31_998, 31_997, 31_996])\n"
+        "random.randint = lambda *_: next(wanted)\n"
+        "print(process.free_port())"
+    )
+    other = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert int(other.stdout) not in ports
+
+
+def test_a_port_is_free_again_for_others_when_its_process_ended() -> None:
+    ask = "from services.local.process import free_port; print(free_port())"
+    port = int(subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout)
+    from services.local.process import _reservations
+
+    assert _reservations.take(port)
+    assert not _reservations.take(port)
+
+
 def test_the_tail_of_a_long_log_is_its_last_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("".join(f"line {number}\n" for number in range(10_000)))
