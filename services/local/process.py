@@ -32,9 +32,10 @@ _LAST_PORT = 32_000
 class _PortReservations:
     """Which ports were handed out on this machine and not used yet.
 
-    A port is asked for long before its server binds it: a line hands out three dozen and starts ingest, the last, half
-    a minute later. So a port stays its asker's until the asker's process ends. Other processes of this user see that
-    by a lock on the byte of that number in a file of the temporary folder; the kernel lets go of it when a process dies.
+    A port is asked for long before its server binds it: a line hands out three dozen and starts ingest, the last,
+    half a minute later. So a port stays its asker's until the asker's process ends. Other processes of this user see
+    that by a lock on the byte of its number in a file of the temporary folder; the kernel lets go of the lock when a
+    process dies.
     """
 
     def __init__(self) -> None:

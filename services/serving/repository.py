@@ -23,6 +23,15 @@ Engine = Literal["auto", "measured", "torch", "openvino", "onnx", "tensorrt"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 CONFIG: Final = "config.pbtxt"
+#: What Triton's process imports first. How far it steps back stands in the configuration too, by which an agent tells
+#: what a loaded model was made from.
+_STEP_BACK: Final = "import os\n\nos.nice({nice})\n\n"
+_GENTLY: Final = """\
+from services.serving.backend.gently import import_gently
+
+import_gently("services.serving.backend.model")
+
+"""
 _MODEL: Final = "from services.serving.backend.{} import TritonPythonModel  # noqa: F401\n"
 
 
@@ -72,6 +81,14 @@ class Placement:
         if self.gpus and self.device != "gpu":
             raise InvalidInputError(f"gpus may be named only for the device gpu, got {self.gpus} for {self.device}")
 
+    @property
+    def gentle(self) -> bool:
+        """Whether the model comes up, and warms itself, in a thread that steps back, before Triton asks it.
+
+        With one thread on a CPU the thread that asks does all the work. More would stay, and stay back.
+        """
+        return self.device == "cpu" and self.threads == 1
+
 
 @dataclass(frozen=True, slots=True)
 class ExplainingPlacement:
@@ -119,6 +136,7 @@ def render_config(
     """
     size = manifest.preprocessing
     dims = f"{size.height_px}, {size.width_px}, 3"
+    sizes = sorted({1, placement.max_batch_size})
     lines = [
         f"name: {_quoted(manifest.triton_model_name)}",
         'backend: "python"',
@@ -133,7 +151,7 @@ def render_config(
         _instance_group(placement),
         _dynamic_batching(placement),
         # Ready means warm: Triton calls the model ready after these passes.
-        *(_warmup(batch, dims) for batch in sorted({1, placement.max_batch_size})),
+        *(_warmup(batch, dims) for batch in ([1] if placement.gentle else sizes)),
     ]
     parameters = {
         "version_folder": str(version_folder),
@@ -141,6 +159,7 @@ def render_config(
         "precision": placement.precision,
         "threads": str(placement.threads),
         "nice": str(placement.nice),
+        "gentle": "true" if placement.gentle else "false",
         "cache_folder": str(cache_folder or ""),
     }
     return "\n".join([*lines, *_parameters(parameters)]) + "\n"
@@ -216,7 +235,8 @@ def write_entry(
     """
     cache = cache_folder.resolve() if cache_folder else None
     config = render_config(manifest, version_folder.resolve(), placement, cache)
-    return _write(repository / manifest.triton_model_name, _MODEL.format("model"), config)
+    code = _STEP_BACK.format(nice=placement.nice) + (_GENTLY if placement.gentle else "") + _MODEL.format("model")
+    return _write(repository / manifest.triton_model_name, code, config)
 
 
 def write_explaining_entry(
@@ -243,7 +263,7 @@ def write_explaining_entry(
     cache = cache_folder.resolve() if cache_folder else None
     config = render_explaining_config(manifest, version_folder.resolve(), placement, explaining, cache)
     entry = repository / triton_explainer_name(manifest.alias, manifest.version)
-    return _write(entry, _MODEL.format("explain_model"), config)
+    return _write(entry, _STEP_BACK.format(nice=explaining.nice) + _MODEL.format("explain_model"), config)
 
 
 def _write(entry: Path, model: str, config: str) -> Path:

@@ -24,7 +24,7 @@ def test_frames_of_swaps_are_held_against_those_of_the_steady_stretches() -> Non
     steady = [decided_after(number, number / 10, 20) for number in range(100)]
     slow = [decided_after(100 + number, 20 + number / 10, 50) for number in range(50)]
     between = [decided_after(200, 15, 9_999)]
-    found = _figures(steady + slow + between, [span(0, 10)], [span(20, 22), span(22, 25)])
+    found = _figures(steady + slow + between, {"steady": [span(0, 10)], "swapping": [span(20, 22), span(22, 25)]})
     assert (found["rows"]["steady"]["frames"], found["rows"]["swapping"]["frames"]) == (100, 50)
     assert found["p99_ratio"] == pytest.approx(2.5)
     assert found["swap_s"] == {"median": 2.5, "longest": 3.0}

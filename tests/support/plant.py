@@ -49,10 +49,12 @@ class Plant:
         folder: For logs and data.
         side_px: What the versions take.
         tritons: How many.
+        engine: What runs the versions. Equal scores to those of torch are torch's alone.
     """
 
-    def __init__(self, folder: Path, *, side_px: int = SIDE_PX, tritons: int = 2) -> None:
+    def __init__(self, folder: Path, *, side_px: int = SIDE_PX, tritons: int = 2, engine: str = "torch") -> None:
         self.folder = folder
+        self._engine = engine
         self._side_px = side_px
         self.store = LocalStore(folder / "store")
         self.broker = LocalBroker(log_path=folder / "broker.log")
@@ -88,7 +90,7 @@ class Plant:
                 "REPOSITORY": str(triton.repository),
                 "DATA": str(self.folder / f"agent-{number}"),
                 "GRPC__PORT": str(self.grpc_ports[-1]),
-                "PLACEMENT__ENGINE": "torch",
+                "PLACEMENT__ENGINE": self._engine,
                 "PLACEMENT__PRECISION": "float32",
                 "POLL_S": "0.1",
                 "UNLOAD_GRACE_S": "1",
@@ -114,6 +116,7 @@ class Plant:
             "KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             # On a machine that is busy with other things, a member that is late is not dead.
             "KAFKA__SESSION_TIMEOUT_MS": "20000",
+            "KAFKA__FETCH_WAIT_MS": str(LocalBroker.FETCH_WAIT_MS),
             "OBJECT_STORE__ENDPOINT": self.store.endpoint,
             "OBJECT_STORE__BUCKET": "sightline",
             "OBJECT_STORE__ACCESS_KEY": self.store.access_key,

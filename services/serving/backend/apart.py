@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from services.adapters.modelfolder import CHECKSUMS
+from services.serving.backend.gently import GENTLE_NICE
 
 _DIGEST: Final = "sha256"
 #: The line of a traceback that names the error; what comes before the error's own name is of no use to people.
@@ -21,7 +23,7 @@ _ERROR: Final = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)\b)")
 
 
 def run_apart(module: str, arguments: Sequence[str], timeout_s: float) -> str:
-    """Run one of our modules in a process of its own.
+    """Run one of our modules in a process of its own, which steps back for those that serve.
 
     Args:
         module: Its name, as ``python -m`` takes it.
@@ -33,17 +35,21 @@ def run_apart(module: str, arguments: Sequence[str], timeout_s: float) -> str:
     """
     # Inside Triton the interpreter is embedded and has no path of its own; the models' one is the first on PATH.
     python = sys.executable or shutil.which("python3") or "python3"
-    try:
-        done = subprocess.run(  # noqa: S603 - our own module
-            [python, "-m", module, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"not done after {timeout_s:.0f} s"
-    if done.returncode < 0:
-        return f"killed by signal {-done.returncode}"
-    if not done.returncode:
+    with subprocess.Popen(  # noqa: S603 - our own module
+        [python, "-m", module, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as child:
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, child.pid, GENTLE_NICE)
+        try:
+            _, told = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return f"not done after {timeout_s:.0f} s"
+    if child.returncode < 0:
+        return f"killed by signal {-child.returncode}"
+    if not child.returncode:
         return ""
-    lines = done.stderr.strip().splitlines() or ["no message"]
+    lines = told.strip().splitlines() or ["no message"]
     # Some errors say more after the line that tells what they are; others are followed by advice.
     errors = [line for line in lines if _ERROR.match(line)]
     return _ERROR.sub(r"\1", (errors or lines)[-1])

@@ -26,6 +26,7 @@ from services.serving.backend.engine import (
     InferenceEngine,
     resolve_precision,
 )
+from services.serving.backend.gently import import_gently
 from services.serving.backend.measure import Measurement, measure_apart
 from services.serving.backend.record import (
     AGREEMENT,
@@ -62,31 +63,42 @@ CANDIDATES: Final = {
 }
 
 
+def _fetch(request: EngineRequest, module: str) -> None:
+    """Import an engine's module ahead of its use, so that those that serve do not feel it."""
+    if request.gentle:
+        import_gently(f"services.serving.backend.{module}")
+
+
 def _torch(request: EngineRequest) -> InferenceEngine:
+    _fetch(request, "torch_engine")
     from services.serving.backend.torch_engine import TorchEngine  # noqa: PLC0415 - see the module's summary
 
     return TorchEngine(request)
 
 
 def _openvino(request: EngineRequest) -> InferenceEngine:
+    _fetch(request, "openvino_engine")
     from services.serving.backend.openvino_engine import OpenVinoEngine  # noqa: PLC0415
 
     return OpenVinoEngine(request)
 
 
 def _onnx(request: EngineRequest) -> InferenceEngine:
+    _fetch(request, "onnx_engine")
     from services.serving.backend.onnx_engine import OnnxEngine  # noqa: PLC0415
 
     return OnnxEngine(request, "CPU" if request.device == "cpu" else "CUDA")
 
 
 def _tensorrt(request: EngineRequest) -> InferenceEngine:
+    _fetch(request, "onnx_engine")
     from services.serving.backend.onnx_engine import OnnxEngine  # noqa: PLC0415
 
     return OnnxEngine(request, "Tensorrt")
 
 
 def _detector(request: EngineRequest) -> InferenceEngine:
+    _fetch(request, "detector_engine")
     from services.serving.backend.detector_engine import DetectorEngine  # noqa: PLC0415
 
     return DetectorEngine(request)

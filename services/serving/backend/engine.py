@@ -64,6 +64,9 @@ class EngineRequest:
         threads: CPU threads.
         max_batch_size: Most images in one pass.
         cache: Folder for what is derived from versions and may be made again; None keeps nothing.
+        gentle: Bring it up in a thread that steps back for those that serve; only where the thread that asks an engine
+            does all the work, since libraries start others when they are imported or asked first, and those would stay
+            back.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class EngineRequest:
     threads: int = 1
     max_batch_size: int = 16
     cache: Path | None = None
+    gentle: bool = False
 
 
 def resolve_precision(precision: str) -> str:

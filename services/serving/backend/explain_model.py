@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import threading
 from collections.abc import Sequence
@@ -59,7 +58,6 @@ class TritonPythonModel:
         """
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        os.nice(int(parameters["nice"]))
         threads = int(parameters["threads"])
         # Masks are painted by numpy, whose maths would take a thread for each core.
         threadpoolctl.threadpool_limits(threads)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -30,8 +29,6 @@ _LEAST_S: Final = 2.0
 _WARM_CALLS: Final = 2
 #: TensorRT takes minutes to build; a network of hundreds of megabytes on one core takes as long to compare.
 _TIMEOUT_S: Final = 600.0
-#: Verdicts of the versions that serve meanwhile come first.
-_NICE: Final = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +105,6 @@ def main(order: Path, result: Path) -> None:
     from services.serving.backend.choice import engine_of  # noqa: PLC0415
     from services.serving.backend.frames import comparison_frames  # noqa: PLC0415
 
-    os.nice(_NICE)
     asked: dict[str, Any] = json.loads(order.read_text())
     fields = asked["request"]
     cache = Path(fields["cache"]) if fields["cache"] else None

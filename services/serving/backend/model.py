@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from services.core.errors import SightlineError
 from services.serving.backend.choice import build_engine
 from services.serving.backend.engine import Answer, EngineRequest, InferenceEngine
+from services.serving.backend.gently import gently
 from services.serving.backend.tensors import make_tensor, read_tensor
 
 
@@ -22,14 +22,13 @@ class TritonPythonModel:
     """What Triton calls: ``initialize`` once, ``execute`` with every batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Verify the version's folder and build the network.
+        """Verify the version's folder, build the network and, where nobody feels it, warm it.
 
         Raises:
             TritonModelException: Starting with the reason's token, for example ``model_format``.
         """
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        os.nice(int(parameters["nice"]))
         device = "cpu" if args["model_instance_kind"] == "CPU" else f"cuda:{args['model_instance_device_id']}"
         request = EngineRequest(
             Path(parameters["version_folder"]),
@@ -38,11 +37,16 @@ class TritonPythonModel:
             threads=int(parameters["threads"]),
             max_batch_size=config["max_batch_size"],
             cache=Path(parameters["cache_folder"]) if parameters["cache_folder"] else None,
+            gentle=parameters["gentle"] == "true",
         )
         try:
             self._engine: InferenceEngine = build_engine(parameters["engine"], request)
         except SightlineError as error:
             raise pb_utils.TritonModelException(f"{error.reason}: {error}") from error
+        if request.gentle:
+            dims = [int(size) for size in config["input"][0]["dims"]]
+            sizes = sorted({1, request.max_batch_size})
+            gently(lambda: [self._engine(np.zeros((size, *dims), np.uint8)) for size in sizes])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer every request of a dynamic batch with one pass over all of their images."""

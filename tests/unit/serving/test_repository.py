@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import text_format
@@ -78,10 +79,20 @@ def test_without_named_gpus_triton_takes_all_it_sees(manifest: ModelManifest) ->
     assert list(group.gpus) == []
 
 
-def test_the_model_is_warmed_at_one_and_at_the_largest_batch_before_it_is_ready(manifest: ModelManifest) -> None:
-    config = parse(render_config(manifest, Path("/v"), Placement(max_batch_size=32)))
+@pytest.mark.parametrize("placement", [{"threads": 2}, {"device": "gpu"}])
+def test_the_model_is_warmed_at_one_and_at_the_largest_batch_before_it_is_ready(
+    manifest: ModelManifest, placement: dict[str, Any]
+) -> None:
+    config = parse(render_config(manifest, Path("/v"), Placement(max_batch_size=32, **placement)))
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 32]
     assert list(config.model_warmup[1].inputs["IMAGE"].dims) == [192, 320, 3]
+    assert config.parameters["gentle"].string_value == "false"
+
+
+def test_with_one_thread_on_a_cpu_the_model_warms_itself_and_triton_asks_once(manifest: ModelManifest) -> None:
+    config = parse(render_config(manifest, Path("/v"), Placement(max_batch_size=32)))
+    assert config.parameters["gentle"].string_value == "true"
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1]
 
 
 def test_a_largest_batch_of_one_is_warmed_once(manifest: ModelManifest) -> None:
@@ -127,13 +138,15 @@ def test_a_placement_that_makes_no_sense_is_refused(wrong: dict[str, object], ru
         Placement(**wrong)
 
 
-def test_an_entry_is_a_configuration_and_one_line_of_code(tmp_path: Path, manifest: ModelManifest) -> None:
-    entry = write_entry(tmp_path / "repository", manifest, tmp_path / "version", Placement())
+def test_an_entry_is_a_configuration_and_a_few_lines_of_code(tmp_path: Path, manifest: ModelManifest) -> None:
+    entry = write_entry(tmp_path / "repository", manifest, tmp_path / "version", Placement(nice=3))
     assert sorted(path.relative_to(entry).as_posix() for path in entry.rglob("*") if path.is_file()) == [
         "1/model.py",
         "config.pbtxt",
     ]
-    assert (entry / "1" / "model.py").read_text().startswith("from services.serving.backend.model import")
+    code = (entry / "1" / "model.py").read_text()
+    assert "from services.serving.backend.model import TritonPythonModel" in code
+    assert code.index("os.nice(3)") < code.index("services")
     assert [path.name for path in entry.parent.iterdir()] == ["weld-v3"]
 
 
