@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.core.errors import InvalidInputError, NotFoundError
+from services.adapters.areas import AreaSpec, FixedArea
+from services.core.errors import InvalidInputError
 from services.core.evaluation.splits import split_by_group
 from services.core.manifest import GOOD
 from services.core.preprocessing import Preprocessing, prepare
@@ -26,29 +24,6 @@ DISTRACTOR: Final = "distractor"
 
 _SIMULATED_PARTS: Final = 400
 _HALF: Final = 127.5
-
-AreaKind = Literal["masks", "truth", "box", "file"]
-
-
-@dataclass(frozen=True, slots=True)
-class AreaSpec:
-    """Where defects count.
-
-    Attributes:
-        kind: ``masks``: the defects' own masks; ``truth``: what the simulated line knows; ``box`` and ``file``: one
-            area for all parts.
-        box: Left, top, right and bottom as shares of the picture.
-        path: A picture of any size, white where defects count.
-    """
-
-    kind: AreaKind
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    path: Path | None = None
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether all parts have one area, so that a defect may lie outside of it."""
-        return self.kind in ("box", "file")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,31 +66,6 @@ class AreaSample:
     kinds: tuple[str, ...]
     groups: tuple[str, ...]
     names: tuple[str, ...]
-
-
-def parse_area(text: str) -> AreaSpec:
-    """Read ``--aoi``: ``masks``, ``truth``, ``box:x0,y0,x1,y1`` or ``file:PATH``.
-
-    Raises:
-        InvalidInputError: If it is none of these, or the box is empty or leaves the picture.
-    """
-    kind, _, value = text.partition(":")
-    if kind in ("masks", "truth") and not value:
-        return AreaSpec(kind)  # type: ignore[arg-type]
-    if kind == "file" and value:
-        return AreaSpec("file", path=Path(value))
-    if kind == "box":
-        try:
-            left, top, right, bottom = (float(edge) for edge in value.split(","))
-        except ValueError:
-            left = math.nan
-        else:
-            if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
-                return AreaSpec("box", (left, top, right, bottom))
-    raise InvalidInputError(
-        "--aoi must be masks, truth, file:PATH, or box:x0,y0,x1,y1 in shares of the picture with x0 < x1 and y0 < y1, "
-        f"got {text!r}"
-    )
 
 
 def parse_relabel(text: str) -> frozenset[str]:
@@ -198,8 +148,8 @@ def read_area_parts(
             f"--relabel must name classes of the data ({', '.join(sorted(known))}), got "
             f"{', '.join(sorted(set(relabelled) - known))}"
         )
-    drawn = None if area.path is None else _read_area(area.path)
-    return [_judged(one, area, drawn, relabelled) for one in found]
+    fixed = FixedArea(area) if area.is_fixed else None
+    return [_judged(one, area, fixed, relabelled) for one in found]
 
 
 def prepare_area_sample(parts: Sequence[AreaPart], size_px: tuple[int, int]) -> AreaSample:
@@ -278,7 +228,7 @@ def _draw(product: str, count: int, width_px: int, progress: Callable[[float], N
     return parts
 
 
-def _judged(one: AreaPart, spec: AreaSpec, drawn: NDArray[np.bool_] | None, relabelled: Collection[str]) -> AreaPart:
+def _judged(one: AreaPart, spec: AreaSpec, fixed: FixedArea | None, relabelled: Collection[str]) -> AreaPart:
     """Say what a part is with regard to the area."""
     part = one.part
     if part.kind in relabelled:
@@ -288,37 +238,15 @@ def _judged(one: AreaPart, spec: AreaSpec, drawn: NDArray[np.bool_] | None, rela
     height, width = part.image.shape[:2]
     if spec.kind == "truth":
         return replace(one, part=part, distractor=distractor)
-    if spec.kind == "masks":
+    if fixed is None:
         return AreaPart(part, part.mask, distractor)
-    area = _box(spec.box, height, width) if drawn is None else _resized(drawn, height, width)
+    area = fixed.over(height, width)
     if part.mask is None:
         return AreaPart(part, area, distractor)
     inside = bool((part.mask & area).any())
     if not inside:
         return AreaPart(replace(part, kind=GOOD, mask=None), area, distractor=True)
     return AreaPart(part, area, distractor, on_edge=bool((part.mask & ~area).any()))
-
-
-def _box(box: tuple[float, float, float, float], height: int, width: int) -> NDArray[np.bool_]:
-    left, top, right, bottom = box
-    area = np.zeros((height, width), dtype=bool)
-    area[math.floor(top * height) : math.ceil(bottom * height), math.floor(left * width) : math.ceil(right * width)] = (
-        True
-    )
-    return area
-
-
-def _read_area(path: Path) -> NDArray[np.bool_]:
-    if not path.is_file():
-        raise NotFoundError(f"--aoi file: must name a picture, there is no {path}")
-    drawn = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
-    if drawn is None or not drawn.any():
-        raise InvalidInputError(f"--aoi file: must name a picture that is white where defects count, got {path}")
-    return np.asarray(drawn > _HALF if drawn.max() > 1 else drawn > 0, dtype=bool)
-
-
-def _resized(area: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    return np.asarray(cv2.resize(area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST), dtype=bool)
 
 
 def _prepared_area(area: NDArray[np.bool_] | None, preprocessing: Preprocessing) -> NDArray[np.bool_]:

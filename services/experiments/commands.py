@@ -161,12 +161,12 @@ def ceod(
     Good parts whose flaws do not count are distractors. All losses of a seed have one split, one start and one order;
     no group of parts is on two sides. A run that finds its own figures goes on with them.
     """
+    from services.adapters.areas import parse_area
     from services.core.losses.ceod_settings import CeodSettings
     from services.experiments.ceod import CeodPlan, ceod_conditions, choose_arms, parse_network, run_ceod
     from services.experiments.ceod_presets import choose_preset
     from services.experiments.ceod_report import render_ceod
     from services.experiments.ceod_sample import (
-        parse_area,
         parse_relabel,
         parse_shares,
         parse_size,

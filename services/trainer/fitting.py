@@ -12,12 +12,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from services.adapters.areas import fixed_areas
 from services.core.errors import ConflictError, InvalidInputError, ModelFormatError, NotFoundError
 from services.core.evaluation.splits import split_by_group
 from services.core.identity import validate_id
+from services.core.imaging import ImageLimits, decode
 from services.core.manifest import GOOD
 from services.core.models.classifier import Classifier
 from services.core.models.factory import create_model
+from services.core.selection.lessons import Lesson
+from services.core.selection.refutations import Refutation
 from services.core.selection.snapshot import UNNAMED
 from services.core.training.checkpoint import Checkpoint
 from services.core.training.finetune import EpochReport, LabelledImages, TrainingSettings, train
@@ -91,13 +95,18 @@ def make_lessons(
             owner.extend([number] * len(lessons))
             images.extend(lesson.image for lesson in lessons)
             if settings.needs_pictures:
-                made.areas.extend(lesson.area for lesson in lessons)
+                made.areas.extend(one.area if _lies_as(lesson) else lesson.area for lesson in lessons)
         embeddings.append(backbone.network.embed(np.stack(images)))
         if settings.needs_pictures:
             made.images.extend(images)
         tell((start + len(some)) / len(answered), f"refuting and embedding {len(answered)} answered pictures")
     made.embeddings, made.owner = np.concatenate(embeddings), np.array(owner, np.intp)
     return made
+
+
+def _lies_as(lesson: Lesson) -> bool:
+    """Whether nothing has moved since the picture was answered, so that an area lies where it was said to."""
+    return lesson.lineage is None or lesson.lineage.kind is Refutation.LIGHT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -327,6 +336,7 @@ def _pictures_of(
     preprocessing = live.manifest.preprocessing
     images: list[NDArray[np.uint8]] = []
     areas: list[NDArray[np.bool_]] = []
+    fixed = fixed_areas(dict(settings.areas))
     parts = [live.base.parts[row] for row in live.rows("train")]
     for part in parts:
         try:
@@ -339,6 +349,9 @@ def _pictures_of(
                 "no_base_pictures",
             ) from error
         images.append(whole_picture(encoded, live))
+        if (mask is None or not mask.any()) and part.label != GOOD and part.product in fixed:
+            picture = decode(encoded, ImageLimits())
+            mask = fixed[part.product].over(picture.shape[0], picture.shape[1])
         empty = np.zeros((preprocessing.height_px, preprocessing.width_px), np.bool_)
         areas.append(empty if mask is None or not mask.any() else prepared_region(mask, preprocessing))
     sides = _sides([part.part_id for part in parts], [part.label for part in parts], settings.seed)

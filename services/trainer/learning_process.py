@@ -116,6 +116,7 @@ class LearningProcess:
             min_class_parts=learning.min_class_parts,
             gates=self._settings.gates.policy,
             threads=learning.threads,
+            areas=tuple(sorted(learning.areas.items())),
         )
 
 

@@ -6,12 +6,14 @@ The picture is brought to the network's input first, then judged and refuted the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.adapters.areas import FixedArea, fixed_areas
 from services.core.errors import ImageError, InvalidInputError, NotFoundError
 from services.core.explain.attribution import hottest
 from services.core.explain.resizing import resize_map
@@ -37,12 +39,15 @@ class Answered:
         image: Prepared, ``uint8``, shape ``(H, W, 3)``.
         region: Where the anomaly is, or what misled the model on a good part, ``bool``, shape ``(H, W)``; may be empty.
         drawn: Whether people drew it.
+        area: On a defective part, where defects count: the region, else the area of interest that somebody gave, else
+            that of its camera or product; likewise.
     """
 
     item: SnapshotItem
     image: NDArray[np.uint8]
     region: NDArray[np.bool_]
     drawn: bool
+    area: NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -75,8 +80,10 @@ def read_answered(
 
     Raises:
         UnavailableError: If the record does not answer.
+        NotFoundError: If the picture of a fixed area is not there.
     """
     readings = Readings()
+    areas = fixed_areas(dict(settings.areas))
     for number, item in enumerate(items):
         try:
             picture = decode(pictures.image(item.image_key, item.image_sha256), ImageLimits())
@@ -89,7 +96,13 @@ def read_answered(
             readings.left_out[MASK_DOES_NOT_FIT] += 1
             continue
         image = prepare(picture, preprocessing)[0]
-        readings.answered.append(Answered(item, image, prepared_region(whole, preprocessing), bool(item.mask_keys)))
+        region = prepared_region(whole, preprocessing)
+        area = region
+        if item.label == GOOD:
+            area = np.zeros_like(region)
+        elif not region.any():
+            area = prepared_region(_area(item, picture.shape[0], picture.shape[1], areas), preprocessing)
+        readings.answered.append(Answered(item, image, region, bool(item.mask_keys), area))
         progress((number + 1) / len(items))
     return readings
 
@@ -106,6 +119,16 @@ def _region(
         if values is not None and np.isfinite(values).any():
             region |= hottest(resize_map(values, height_px, width_px), share)
     return region
+
+
+def _area(item: SnapshotItem, height_px: int, width_px: int, areas: Mapping[str, FixedArea]) -> NDArray[np.bool_]:
+    """Over the whole picture: what a person marked, else what is fixed for the camera, else for the product."""
+    if item.area:
+        drawn = np.zeros((height_px, width_px), np.uint8)
+        cv2.fillPoly(drawn, [np.rint(np.array(item.area)).astype(np.int32)], 1)
+        return drawn > 0
+    fixed = areas.get(item.camera_id) or areas.get(item.product)
+    return np.zeros((height_px, width_px), np.bool_) if fixed is None else fixed.over(height_px, width_px)
 
 
 def prepared_region(region: NDArray[np.bool_], preprocessing: Preprocessing) -> NDArray[np.bool_]:

@@ -93,6 +93,8 @@ class LearningSettings:
         latency_answers: Single answers of each version whose time is taken, ``>= 0``.
         gates: Bounds of the gates.
         threads: CPU threads of what answers, ``>= 1``.
+        areas: Where defects count on the pictures of a camera or a product, by its name, as ``services.adapters.areas``
+            reads them; for the loss ``ceod``, on defective parts where no person said it.
     """
 
     recipe: Recipe = Recipe.HEAD
@@ -110,6 +112,7 @@ class LearningSettings:
     latency_answers: int = 50
     gates: PromotionPolicy = field(default_factory=PromotionPolicy)
     threads: int = 1
+    areas: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.answer_weight > 0 and math.isfinite(self.answer_weight)):

@@ -8,6 +8,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from services.adapters.areas import fixed_areas
+from services.core.errors import SightlineError
 from services.core.promotion import PromotionPolicy
 from services.core.rollout import ShadowBounds, WatchBounds
 from services.core.training_run import Loss, Recipe
@@ -60,6 +62,12 @@ class LearningGroup(SettingsGroup):
     min_class_parts: int = Field(
         default=5, ge=1, le=10_000, description="Answered pictures that a new name of a defect takes to become a class."
     )
+    areas: dict[str, str] = Field(
+        default_factory=dict,
+        description="Where defects count, by camera or product, as JSON: `box:x0,y0,x1,y1` in shares of the picture or "
+        "`file:PATH` of a picture that is white there. For the loss `ceod`, where nobody drew or marked it; a camera's "
+        "comes first.",
+    )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the process that learns.")
     processes: int = Field(
         default=1,
@@ -70,6 +78,15 @@ class LearningGroup(SettingsGroup):
     memory_bytes: int = Field(
         default=0, ge=0, description="Most memory of that process; 0 for no bound. A batch is halved once for it."
     )
+
+    @field_validator("areas")
+    @classmethod
+    def _areas_can_be_read(cls, areas: dict[str, str]) -> dict[str, str]:
+        try:
+            fixed_areas(areas)
+        except SightlineError as error:
+            raise ValueError(f"learning.areas: {error}") from error
+        return areas
 
 
 class GateSettings(SettingsGroup):

@@ -78,6 +78,10 @@ class SnapshotItem:
         verdict_wrong: Whether a verdict was corrected.
         reason_wrong: Whether a reason was.
         review_ids: The answers that it rests on, sorted.
+        product: What it is one of.
+        camera_id: Which camera took it.
+        area: Corners of the area of interest of a defective part, in pixels of the picture; empty where nobody gave
+            one. Defects count in it; where one lies is told by drawings and maps.
     """
 
     image_sha256: str
@@ -90,6 +94,9 @@ class SnapshotItem:
     verdict_wrong: bool
     reason_wrong: bool
     review_ids: tuple[str, ...]
+    product: str = ""
+    camera_id: str = ""
+    area: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,7 @@ def _read_item(fields: Mapping[str, Any]) -> SnapshotItem:
     read: dict[str, Any] = dict(fields)
     read |= {name: tuple(fields[name]) for name in lists}
     read |= {name: tuple((case_id, method) for case_id, method in fields[name]) for name in pairs}
+    read["area"] = tuple((float(x), float(y)) for x, y in fields["area"])
     return SnapshotItem(**read)
 
 
@@ -280,7 +288,8 @@ def _item(part_id: str, verdict: Verdict, said: Sequence[_Said]) -> SnapshotItem
         for one in wrong
         if not defective and one.case.inspection.verdict is Verdict.FAIL and one.review.shown_method
     }
-    image = said[0].case.image_ref
+    image, taken = said[0].case.image_ref, said[0].case.inspection
+    areas = [one.review.area for one in said if one.review.area] if defective else []
     return SnapshotItem(
         image_sha256=image.sha256,
         image_key=image.key,
@@ -292,6 +301,9 @@ def _item(part_id: str, verdict: Verdict, said: Sequence[_Said]) -> SnapshotItem
         verdict_wrong=any(one.review.verdict_right is Answer.NO for one in said),
         reason_wrong=any(one.review.reason_right is Answer.NO for one in said),
         review_ids=tuple(sorted(one.review.review_id for one in said)),
+        product=taken.product,
+        camera_id=taken.camera_id,
+        area=tuple((float(corner.x_px), float(corner.y_px)) for corner in areas[-1]) if areas else (),
     )
 
 

@@ -55,7 +55,8 @@ def test_both_losses_give_rows_pairs_and_a_page_and_are_not_trained_twice(
 
 
 def test_all_losses_of_a_seed_start_from_one_network() -> None:
-    from services.experiments.ceod_sample import parse_area, prepare_area_sample, read_area_parts
+    from services.adapters.areas import parse_area
+    from services.experiments.ceod_sample import prepare_area_sample, read_area_parts
 
     parts = read_area_parts("simulated:zipper", 40, parse_area("masks"), least_px=96)
     sample = prepare_area_sample(parts, (48, 32))

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from services.adapters.areas import parse_area
 from services.core.errors import InvalidInputError, NotFoundError
 from services.core.imaging import encode_png
 from services.experiments.ceod_sample import (
     SHARES,
     AreaPart,
     AreaSample,
-    parse_area,
     parse_relabel,
     parse_shares,
     parse_size,
@@ -63,7 +63,7 @@ def test_an_area_is_read_from_the_command_line() -> None:
     "text", ["", "mask", "masks:1", "box:", "box:0,0,1", "box:.5,0,.5,1", "box:0,0,1,1.2", "file:"]
 )
 def test_another_area_is_refused_with_the_rule(text: str) -> None:
-    with pytest.raises(InvalidInputError, match="--aoi must be"):
+    with pytest.raises(InvalidInputError, match="an area must be masks"):
         parse_area(text)
 
 

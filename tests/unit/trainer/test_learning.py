@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from services.adapters.modelfolder import (
 )
 from services.core.errors import ConflictError
 from services.core.losses.ceod import CeodSettings
+from services.core.models.classifier import Classifier
 from services.core.models.serving import build_model
 from services.core.selection.snapshot import SnapshotItem
-from services.core.training.finetune import DivergedError
+from services.core.training.finetune import DivergedError, LabelledImages, TrainingReport
 from services.core.training_run import Loss, Recipe
 from services.core.types import Verdict
+from services.trainer import fitting
 from services.trainer.learning import learn
 from services.trainer.order import CannotLearnError, LearningOrder, LearningProgress, LearningSettings
 from tests.support.tiny_line import SETTINGS, TinyLine, answer, snapshot, without_base, write_live
@@ -129,6 +132,35 @@ def test_the_overlap_loss_tells_of_its_distance(line: TinyLine, items: list[Snap
     learn(order(line, items, settings), line.pictures, tmp_path / "2", told.append)
     assert [one.epoch for one in told[-1].epochs] == [1, 2]
     assert all(np.isfinite(one.distance) for one in told[-1].epochs)
+
+
+def test_the_overlap_loss_takes_a_products_area_where_nobody_drew_and_nothing_was_moved(
+    line: TinyLine, items: list[SnapshotItem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undrawn = [replace(item, mask_keys=(), product="disc") for item in items]
+    box = ("disc", "box:0,0,1,0.25")
+    settings = replace(SETTINGS, loss=Loss.CEOD, ceod=CeodSettings(omega=0.1), areas=(box,))
+    settings = replace(settings, refutations=replace(settings.refutations, light=1))
+    seen: list[LabelledImages] = []
+
+    def train(model: Classifier, data: LabelledImages, *arguments: Any, **named: Any) -> TrainingReport:
+        seen.append(data)
+        return real(model, data, *arguments, **named)
+
+    real = fitting.train
+    monkeypatch.setattr(fitting, "train", train)
+    learn(order(line, undrawn, settings), line.pictures, tmp_path / "2")
+    (data,) = seen
+    assert data.areas is not None
+    whole = np.zeros(data.areas.shape[1:], np.bool_)
+    whole[: len(whole) // 4] = True
+    fixed = (data.areas == whole).all(axis=(1, 2))
+    empty = ~data.areas.any(axis=(1, 2))
+    assert fixed.any()
+    # Good parts have none, and those whose picture was moved have none that is known.
+    assert (data.labels[fixed] > 0).all()
+    assert empty[data.labels == 0].all()
+    assert (empty & (data.labels > 0)).any()
 
 
 def test_a_training_goes_on_from_its_checkpoint(line: TinyLine, items: list[SnapshotItem], tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def hot(top: int, left: int) -> np.ndarray:
     return values
 
 
-def read(item: SnapshotItem, pictures: TinyPictures, share: float = 1 / 64):
+def read(item: SnapshotItem, pictures: TinyPictures, share: float = 1 / 64, **areas: str):
     pictures.images["picture"] = IMAGE
-    settings = replace(SETTINGS, region_share=share)
+    settings = replace(SETTINGS, region_share=share, areas=tuple(areas.items()))
     return read_answered([item], pictures, PREPROCESSING, settings, lambda _: None)
 
 
@@ -74,6 +74,36 @@ def test_the_same_picture_is_refuted_alike_whoever_answered_it() -> None:
     (other,) = read(replace(item, review_ids=("x", "y")), pictures).answered
     for first, second in zip(taught(one, 1, SETTINGS, []), taught(other, 1, SETTINGS, []), strict=True):
         assert (first.image == second.image).all()
+
+
+FIXED = {"left": "box:0,0,0.5,0.5", "disc": "box:0.5,0.5,1,1"}
+OF_DISC = replace(ITEM, product="disc", camera_id="right")
+
+
+def test_where_nobody_said_where_defects_count_the_cameras_area_does_and_then_the_products() -> None:
+    (one,) = read(OF_DISC, TinyPictures(), **FIXED).answered
+    assert (one.area == area(16, 16, 16)).all()
+    assert not one.region.any()
+    (one,) = read(replace(OF_DISC, camera_id="left"), TinyPictures(), **FIXED).answered
+    assert (one.area == area(0, 0, 16)).all()
+    (one,) = read(replace(OF_DISC, product="weld"), TinyPictures(), **FIXED).answered
+    assert not one.area.any()
+
+
+def test_what_a_person_marked_comes_before_a_fixed_area_and_a_drawing_before_both() -> None:
+    marked = replace(OF_DISC, area=((2.0, 2.0), (9.0, 2.0), (9.0, 5.0), (2.0, 5.0)))
+    (one,) = read(marked, TinyPictures(), **FIXED).answered
+    assert int(one.area.sum()) == 8 * 4
+    assert one.area[2:6, 2:10].all()
+    drawn = replace(marked, mask_keys=("a",))
+    (one,) = read(drawn, TinyPictures(masks={"a": encode_mask(area(20, 20))}), **FIXED).answered
+    assert (one.area == one.region).all()
+    assert (one.area == area(20, 20)).all()
+
+
+def test_a_good_part_has_no_area_where_defects_count() -> None:
+    (one,) = read(replace(OF_DISC, label="good"), TinyPictures(), **FIXED).answered
+    assert not one.area.any()
 
 
 def test_a_thin_line_does_not_vanish_when_its_picture_shrinks() -> None:

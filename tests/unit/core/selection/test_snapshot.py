@@ -6,7 +6,7 @@ import json
 import pytest
 
 from services.core.errors import InvalidInputError
-from services.core.review import Answer, QueuedCase, Review
+from services.core.review import Answer, AreaPoint, QueuedCase, Review
 from services.core.selection.snapshot import (
     AnsweredCase,
     ContradictionPolicy,
@@ -159,6 +159,18 @@ def test_one_picture_of_two_parts_is_refused() -> None:
     same = queued_case(7, image_ref=DEFECTIVE.image_ref)
     with pytest.raises(InvalidInputError, match="of one part"):
         make_snapshot([said(DEFECTIVE, review(DEFECTIVE)), said(same, review(same))])
+
+
+def test_an_area_of_interest_is_kept_of_a_defective_part_and_the_newest_counts() -> None:
+    corners = [tuple(AreaPoint(x, y) for x, y in ((1.0, 1.0), (9.0, 1.0), (9.0, side))) for side in (5.0, 7.5)]
+    one, other = (review(DEFECTIVE, number, "ada", area=area) for number, area in enumerate(corners, 1))
+    snapshot = make_snapshot([said(DEFECTIVE, one, other)])
+    item = only(snapshot)
+    assert item.area == ((1.0, 1.0), (9.0, 1.0), (9.0, 7.5))
+    assert (item.product, item.camera_id) == (DEFECTIVE.inspection.product, DEFECTIVE.inspection.camera_id)
+    assert Snapshot.from_json(snapshot.to_json()) == snapshot
+    good = only(make_snapshot([said(DEFECTIVE, wrong(DEFECTIVE, area=corners[0]))]))
+    assert (good.label, good.area) == ("good", ())
 
 
 def test_its_one_form_is_json_that_names_its_layout_and_what_it_holds() -> None:
