@@ -58,6 +58,7 @@ class Line:
     def __init__(self, versions: Path, tmp_path: Path) -> None:
         self.now_s = 100.0
         self.explaining: ExplainingPlacement | None = None
+        self.placement = Placement()
         self.broker = MemoryBroker()
         self.triton = MemoryTriton()
         self.control = MemoryModelControl(self.triton)
@@ -77,7 +78,7 @@ class Line:
 
     def new_agent(self) -> ServingAgent:
         self.registry = ModelRegistry(MemoryTopicReader(self.broker, [MODELS]))
-        bring_up = BringUp(self.store, self.control, self.client, self.repository, self.data, Placement())
+        bring_up = BringUp(self.store, self.control, self.client, self.repository, self.data, self.placement)
         return ServingAgent(
             self.registry,
             bring_up,
@@ -165,9 +166,17 @@ def test_it_is_not_ready_before_what_is_wanted_is_warm(line: Line) -> None:
 
 
 def test_a_version_is_asked_at_batch_one_and_at_the_largest_before_it_is_called_warm(line: Line) -> None:
+    line.placement = Placement(threads=2)
+    line.agent = line.new_agent()
     line.publish("default", 1)
     line.turn()
     assert line.client.calls == [("default-v1", 1), ("default-v1", 16)]
+
+
+def test_a_version_that_came_up_gently_is_asked_at_batch_one_alone(line: Line) -> None:
+    line.publish("default", 1)
+    line.turn()
+    assert line.client.calls == [("default-v1", 1)]
 
 
 def test_what_it_loads_is_copied_to_the_local_disk_and_named_in_the_entry(line: Line) -> None:
@@ -237,7 +246,7 @@ def test_a_version_wanted_again_within_the_grace_stays(line: Line) -> None:
     line.promote("default", 1)
     line.turn(100)
     assert "default-v1" in line.triton.loaded
-    assert len([call for call in line.client.calls if call[0] == "default-v1"]) == 2, "it was not warmed a second time"
+    assert len([call for call in line.client.calls if call[0] == "default-v1"]) == 1, "it was not warmed a second time"
 
 
 def test_a_tampered_version_is_refused_reported_and_not_tried_again(line: Line) -> None:

@@ -4,9 +4,9 @@ import { fill } from "../src/i18n";
 import { de } from "../src/i18n/de";
 import { en } from "../src/i18n/en";
 import { dismiss, markOf, readSeen, unseen } from "../src/training/notices";
-import { canCancel, canPromote, canResume, canRollBack, isFloor, missed, needsReason, shownLarge, stepsOf, unitOf } from "../src/training/run";
+import { canCancel, canPromote, canResume, canRollBack, isFloor, isReplaced, missed, needsReason, shownLarge, stepsOf, unitOf } from "../src/training/run";
 import { followRun, type FollowedRun } from "../src/training/useRun";
-import { detailText, problemText, reasonText } from "../src/training/words";
+import { detailText, doingText, problemText, reasonText } from "../src/training/words";
 
 const say = (key: keyof typeof en, values?: Record<string, string | number>) => fill(en[key], values);
 
@@ -253,5 +253,30 @@ describe("following a run", () => {
     expect(Source.opened[0]?.closed).toBe(true);
     Source.opened[0]?.tell("run", run());
     expect(told).toHaveLength(2);
+  });
+});
+
+describe("what a run does at the moment", () => {
+  const german = (key: keyof typeof de, values?: Record<string, string | number>) => fill(de[key], values);
+
+  it("is said in the page's language, with its numbers", () => {
+    expect(doingText("refuting and embedding 300 answered pictures", german)).toBe("macht Gegenbeispiele zu 300 beantworteten Bildern");
+    expect(doingText("12 of 20 live frames", german)).toBe("12 von 20 Bildern der Linie");
+    expect(doingText("epoch 2 of at most 30", say)).toBe("epoch 2 of at most 30");
+    expect(doingText("waits: the object store must answer, it did not", german)).toBe("wartet: the object store must answer, it did not");
+  });
+
+  it("is said as the trainer says it where this page has no words for it", () => {
+    expect(doingText("polishing the weights", german)).toBe("polishing the weights");
+  });
+});
+
+describe("a version that went live", () => {
+  it("is replaced once another one decides, and not while it does or where it never went live", () => {
+    const promoted = ended("promoted", { candidate_version: 4 });
+    expect(isReplaced(promoted, alias({ live_version: 3 }))).toBe(true);
+    expect(isReplaced(promoted, alias({ live_version: 4 }))).toBe(false);
+    expect(isReplaced(ended("refused", { candidate_version: 4 }), alias({ live_version: 3 }))).toBe(false);
+    expect(isReplaced(run({ candidate_version: 4 }), alias({ live_version: 3 }))).toBe(false);
   });
 });

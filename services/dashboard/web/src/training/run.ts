@@ -89,6 +89,11 @@ export function canRollBack(run: Run, alias: TrainedAlias | null): boolean {
   );
 }
 
+/** Whether the run's version went live and does not decide any more: it was rolled back, or a newer one came. */
+export function isReplaced(run: Run, alias: TrainedAlias): boolean {
+  return run.outcome === "promoted" && alias.live_version > 0 && alias.live_version !== run.candidate_version;
+}
+
 export function broken(report: CandidateReport | null): Gate[] {
   return report?.gates.filter((gate) => gate.state === "broken") ?? [];
 }

@@ -1,6 +1,6 @@
 import type { Run } from "../api/training";
 import type { Problem } from "../api/types";
-import { hasMessage, type Translate } from "../i18n";
+import { hasMessage, type MessageKey, type Translate } from "../i18n";
 
 /** Why, in plain words; a reason that this release has no words for is told as the trainer tells it. */
 export function reasonText({ reason, detail }: { reason: string; detail: string }, t: Translate): string {
@@ -24,4 +24,37 @@ export function outcomeText(run: Run, t: Translate): string {
 export function problemText(problem: Problem, t: Translate): string {
   const key = `training.problem.${problem.reason}`;
   return hasMessage(key) ? t(key) : problem.message;
+}
+
+/** What the trainer says it does, by the phrases of this release. */
+const DOING: readonly (readonly [RegExp, MessageKey])[] = [
+  [/^reading the live version$/, "training.doing.reading_live"],
+  [/^reading (?<count>\d+) answered pictures$/, "training.doing.reading"],
+  [/^refuting and embedding (?<count>\d+) answered pictures$/, "training.doing.refuting"],
+  [/^reading the pictures of the base set$/, "training.doing.base"],
+  [/^fitting the last layer$/, "training.doing.fitting"],
+  [/^epoch (?<count>\d+) of at most (?<of>\d+)$/, "training.doing.epoch"],
+  [/^calibrating$/, "training.doing.calibrating"],
+  [/^looking where both versions look$/, "training.doing.looking"],
+  [/^measuring the time of single answers$/, "training.doing.timing"],
+  [/^asking about the answered pictures$/, "training.doing.asking"],
+  [/^putting the version together$/, "training.doing.version"],
+  [/^done$/, "training.doing.done"],
+  [/^reads what people said$/, "training.doing.answers"],
+  [/^waits for the run of another alias$/, "training.doing.other"],
+  [/^stores version (?<count>\d+)$/, "training.doing.stores"],
+  [/^(?<count>\d+) of (?<of>\d+) live frames$/, "training.doing.live_frames"],
+  [/^(?<count>\d+) frames$/, "training.doing.frames"],
+  [/^waits for an engineer$/, "training.doing.engineer"],
+  [/^brings version (?<count>\d+) back$/, "training.doing.back"],
+  [/^waits: (?<why>.*)$/s, "training.doing.waits"],
+];
+
+/** What a run does at the moment; a phrase that this release does not know is told as the trainer tells it. */
+export function doingText(doing: string, t: Translate): string {
+  for (const [phrase, key] of DOING) {
+    const found = phrase.exec(doing);
+    if (found !== null) return t(key, { ...found.groups });
+  }
+  return doing;
 }

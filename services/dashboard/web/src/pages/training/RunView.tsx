@@ -2,8 +2,8 @@ import { useState } from "react";
 import type { Run, TrainedAlias } from "../../api/training";
 import { Panel } from "../../components/Panel";
 import { useI18n } from "../../i18n";
-import { canPromote, hasEnded, needsReason } from "../../training/run";
-import { detailText, outcomeText, reasonText } from "../../training/words";
+import { canPromote, hasEnded, isReplaced, needsReason } from "../../training/run";
+import { detailText, doingText, outcomeText, reasonText } from "../../training/words";
 import { AnsweredPanel } from "./AnsweredPanel";
 import { ConfusionPanel } from "./ConfusionPanel";
 import { FlipsTable } from "./FlipsTable";
@@ -82,6 +82,11 @@ function Head({ run, alias, onName, onChanged }: RunViewProps) {
         <RunActions run={run} alias={alias} action={action} explaining={open} onExplain={() => setExplaining(true)} />
       </div>
       <p>{ended ? endOf(run, t) : t(`training.does.${run.stage}`)}</p>
+      {alias !== null && isReplaced(run, alias) && (
+        <p data-testid="replaced">
+          {t("training.replaced", { version: alias.live_version, time: format.since(alias.at_ms), actor: alias.actor })}
+        </p>
+      )}
       {reason !== "" && <p className={styles["reason"]} data-testid="reason">{reason}</p>}
       {detail !== "" && <p className={styles["detail"]}>{detail}</p>}
       {open && (
@@ -100,7 +105,7 @@ function Head({ run, alias, onName, onChanged }: RunViewProps) {
               <span>{t("training.share", { share: format.percentWhole(run.share) })}</span>
             </label>
           )}
-          {run.doing !== "" && <p data-testid="doing">{run.doing}</p>}
+          {run.doing !== "" && <p data-testid="doing">{doingText(run.doing, t)}</p>}
         </div>
       )}
       <StageLine run={run} />
