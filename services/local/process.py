@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -28,14 +27,16 @@ LOOPBACK = "127.0.0.1"
 _FIRST_PORT = 15_000
 _LAST_PORT = 32_000
 
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not a temporary file
+
 
 class _PortReservations:
     """Which ports were handed out on this machine and not used yet.
 
     A port is asked for long before its server binds it: a line hands out three dozen and starts ingest, the last,
     half a minute later. So a port stays its asker's until the asker's process ends. Other processes of this user see
-    that by a lock on the byte of its number in a file of the temporary folder; the kernel lets go of the lock when a
-    process dies.
+    that by a lock on the byte of its number in a file that they share; the kernel lets go of the lock when a process
+    dies. The file lies in memory, not in the temporary folder, which each process may have another of.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class _PortReservations:
                 return False
             if self._file is None:
                 # Opened once and kept: closing any descriptor of a file drops all of a process's locks on it.
-                path = Path(tempfile.gettempdir()) / f"sightline-ports-{os.getuid()}"
+                path = _SHARED_MEMORY / f"sightline-ports-{os.getuid()}"
                 self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
