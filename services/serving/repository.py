@@ -26,7 +26,10 @@ CONFIG: Final = "config.pbtxt"
 #: What Triton's process imports first. How far it steps back stands in the configuration too, by which an agent tells
 #: what a loaded model was made from.
 _STEP_BACK: Final = "import os\n\nos.nice({nice})\n\n"
+#: A library that starts threads when it is imported would leave them stepping back.
 _GENTLY: Final = """\
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from services.serving.backend.gently import import_gently
 
 import_gently("services.serving.backend.model")

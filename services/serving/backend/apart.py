@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from services.adapters.modelfolder import CHECKSUMS
-from services.serving.backend.gently import GENTLE_NICE
+from services.serving.backend.gently import step_back
 
 _DIGEST: Final = "sha256"
 #: The line of a traceback that names the error; what comes before the error's own name is of no use to people.
@@ -39,7 +39,7 @@ def run_apart(module: str, arguments: Sequence[str], timeout_s: float) -> str:
         [python, "-m", module, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as child:
         with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, child.pid, GENTLE_NICE)
+            step_back(child.pid)
         try:
             _, told = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:

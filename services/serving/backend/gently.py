@@ -12,6 +12,16 @@ from typing import Final
 GENTLE_NICE: Final = 10
 
 
+def step_back(task: int) -> None:
+    """Let a thread or a process step back; one that has stepped back further stays there.
+
+    Args:
+        task: Its id in the kernel.
+    """
+    now = os.getpriority(os.PRIO_PROCESS, task)
+    os.setpriority(os.PRIO_PROCESS, task, max(now, GENTLE_NICE))
+
+
 def gently(work: Callable[[], object]) -> None:
     """Do something in a thread that steps back, and wait for it.
 
@@ -25,7 +35,7 @@ def gently(work: Callable[[], object]) -> None:
     failures: list[BaseException] = []
 
     def run() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), GENTLE_NICE)
+        step_back(threading.get_native_id())
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits

@@ -25,6 +25,19 @@ def test_the_work_steps_back_and_who_waits_for_it_does_not() -> None:
     assert own_nice() == before
 
 
+def test_who_has_stepped_back_further_stays_there() -> None:
+    # Without privileges nobody comes forward again: asking for it would be an error.
+    within = (
+        "import os\n"
+        "from services.serving.backend.gently import gently\n"
+        "os.nice(15)\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "gently(lambda: print(os.getpriority(os.PRIO_PROCESS, 0) >= 15))"
+    )
+    done = subprocess.run([sys.executable, "-c", within], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_what_the_work_raises_is_raised_to_who_waits() -> None:
     with pytest.raises(ZeroDivisionError):
         gently(lambda: 1 // 0)
@@ -42,7 +55,8 @@ def test_importing_torch_gently_leaves_no_thread_that_steps_back() -> None:
         "print({os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir('/proc/self/task')}"
         " == {os.getpriority(os.PRIO_PROCESS, 0)})"
     )
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, env=one_thread)
     assert done.stdout.strip() == "True"
 
 

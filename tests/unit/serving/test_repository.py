@@ -146,7 +146,9 @@ def test_an_entry_is_a_configuration_and_a_few_lines_of_code(tmp_path: Path, man
     ]
     code = (entry / "1" / "model.py").read_text()
     assert "from services.serving.backend.model import TritonPythonModel" in code
-    assert code.index("os.nice(3)") < code.index("services")
+    assert code.index("os.nice(3)") < code.index('"OMP_NUM_THREADS"] = "1"') < code.index("services")
+    several = write_entry(tmp_path / "repository", manifest, tmp_path / "version", Placement(threads=2))
+    assert "gently" not in (several / "1" / "model.py").read_text()
     assert [path.name for path in entry.parent.iterdir()] == ["weld-v3"]
 
 
