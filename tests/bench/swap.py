@@ -1,7 +1,7 @@
-"""What a swap of versions costs the line: ``python -m tests.bench.swap [--quick] [--swaps N]``.
+"""What a swap of versions costs the line: ``python -m tests.bench.swap [--quick] [--swaps N] [--tritons N]``.
 
-A real broker, object store, two Tritons with an agent each and a detector. Frames of 224 px go in at half of what the
-line can do, measured first. Every swap is a new version: uploaded, added, promoted, loaded and warmed on both Tritons
+A real broker, object store, Tritons with an agent each and a detector. Frames of 224 px go in at half of what the
+line can do, measured first. Every swap is a new version: uploaded, added, promoted, loaded and warmed on each Triton
 while the old one answers, then flipped to; the one before the old one is unloaded. Each frame must have one verdict, by
 one version, in every case. What is compared is the time from capture to verdict (99th percentile): of frames captured
 between a promotion and the moment at which the version before last is gone, against frames of a stretch without swaps
@@ -97,13 +97,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two swaps, a short steady stretch")
     parser.add_argument("--swaps", type=int, default=20)
+    parser.add_argument("--tritons", type=int, default=2, choices=(1, 2), help="how many share this machine")
     parser.add_argument("--steady-s", type=float, default=6.0, help="length of the stretch before each swap")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(argv)
     swaps, steady_s = (2, 4.0) if options.quick else (options.swaps, options.steady_s)
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="sightline-swap-") as folder:
-        result = run(Path(folder), swaps, steady_s)
+        result = run(Path(folder), swaps, steady_s, options.tritons)
     result |= {"quick": options.quick, "load_average": [load_before, os.getloadavg()[0]]}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
@@ -111,10 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if result["lost"] == result["failed"] == result["doubled"] == 0 else 1
 
 
-def run(folder: Path, swaps: int, steady_s: float) -> dict[str, Any]:
+def run(folder: Path, swaps: int, steady_s: float, tritons: int) -> dict[str, Any]:
     """Swap so often under half of the line's load, and account for every frame."""
     images = draw_images(24, size_px=SIDE_PX)
-    with _line(folder) as (plant, detector, output):
+    with _line(folder, tritons) as (plant, detector, output):
         # Made beforehand: drawing a network takes a core for seconds.
         versions = [plant.upload() for _ in range(swaps)]
         capacity_fps = _capacity(plant.kafka, images, output)
@@ -141,6 +142,7 @@ def run(folder: Path, swaps: int, steady_s: float) -> dict[str, Any]:
     return {
         "schema": 1,
         "swaps": swaps,
+        "tritons": tritons,
         "capacity_fps": capacity_fps,
         "rate_fps": capacity_fps / 2,
         "frames": len(frames),
@@ -155,8 +157,8 @@ def run(folder: Path, swaps: int, steady_s: float) -> dict[str, Any]:
 
 
 @contextmanager
-def _line(folder: Path) -> Iterator[tuple[Plant, DetectorProcess, Output]]:
-    plant = Plant(folder, side_px=SIDE_PX, engine="auto")
+def _line(folder: Path, tritons: int) -> Iterator[tuple[Plant, DetectorProcess, Output]]:
+    plant = Plant(folder, side_px=SIDE_PX, tritons=tritons, engine="auto")
     detector = None
     try:
         plant.start()
