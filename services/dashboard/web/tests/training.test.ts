@@ -6,7 +6,7 @@ import { en } from "../src/i18n/en";
 import { dismiss, markOf, readSeen, unseen } from "../src/training/notices";
 import { canCancel, canPromote, canResume, canRollBack, isFloor, isReplaced, missed, needsReason, shownLarge, stepsOf, unitOf } from "../src/training/run";
 import { followRun, type FollowedRun } from "../src/training/useRun";
-import { detailText, doingText, problemText, reasonText } from "../src/training/words";
+import { detailText, phraseText, problemText, reasonText } from "../src/training/words";
 
 const say = (key: keyof typeof en, values?: Record<string, string | number>) => fill(en[key], values);
 
@@ -260,14 +260,20 @@ describe("what a run does at the moment", () => {
   const german = (key: keyof typeof de, values?: Record<string, string | number>) => fill(de[key], values);
 
   it("is said in the page's language, with its numbers", () => {
-    expect(doingText("refuting and embedding 300 answered pictures", german)).toBe("macht Gegenbeispiele zu 300 beantworteten Bildern");
-    expect(doingText("12 of 20 live frames", german)).toBe("12 von 20 Bildern der Linie");
-    expect(doingText("epoch 2 of at most 30", say)).toBe("epoch 2 of at most 30");
-    expect(doingText("waits: the object store must answer, it did not", german)).toBe("wartet: the object store must answer, it did not");
+    expect(phraseText("refuting and embedding 300 answered pictures", german)).toBe("macht Gegenbeispiele zu 300 beantworteten Bildern");
+    expect(phraseText("12 of 20 live frames", german)).toBe("12 von 20 Bildern der Linie");
+    expect(phraseText("epoch 2 of at most 30", say)).toBe("epoch 2 of at most 30");
+    expect(phraseText("waits: the object store must answer, it did not", german)).toBe("wartet: the object store must answer, it did not");
+  });
+
+  it("is said so too once it has ended, and once", () => {
+    const watched = { reason: "", detail: "484 frames were watched" };
+    expect(reasonText(watched, german)).toBe("484 Bilder wurden beobachtet");
+    expect(detailText(watched, german)).toBe("");
   });
 
   it("is said as the trainer says it where this page has no words for it", () => {
-    expect(doingText("polishing the weights", german)).toBe("polishing the weights");
+    expect(phraseText("polishing the weights", german)).toBe("polishing the weights");
   });
 });
 

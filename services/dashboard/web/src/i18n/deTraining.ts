@@ -70,6 +70,7 @@ export const deTraining: Record<keyof typeof enTraining, string> = {
   "training.doing.stores": "speichert Version {count}",
   "training.doing.live_frames": "{count} von {of} Bildern der Linie",
   "training.doing.frames": "{count} Bilder",
+  "training.doing.watched": "{count} Bilder wurden beobachtet",
   "training.doing.engineer": "wartet auf einen Ingenieur",
   "training.doing.back": "holt Version {count} zurück",
   "training.doing.waits": "wartet: {why}",

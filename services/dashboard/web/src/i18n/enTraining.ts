@@ -69,6 +69,7 @@ export const enTraining = {
   "training.doing.stores": "stores version {count}",
   "training.doing.live_frames": "{count} of {of} live frames",
   "training.doing.frames": "{count} frames",
+  "training.doing.watched": "{count} frames were watched",
   "training.doing.engineer": "waits for an engineer",
   "training.doing.back": "brings version {count} back",
   "training.doing.waits": "waits: {why}",

@@ -6,12 +6,13 @@ import { hasMessage, type MessageKey, type Translate } from "../i18n";
 export function reasonText({ reason, detail }: { reason: string; detail: string }, t: Translate): string {
   const key = `training.reason.${reason}`;
   if (reason !== "" && hasMessage(key)) return t(key);
-  return detail || reason;
+  return phraseText(detail || reason, t);
 }
 
 /** What the trainer says beyond the reason; empty where that says all. */
 export function detailText({ reason, detail }: { reason: string; detail: string }, t: Translate): string {
-  return reasonText({ reason, detail }, t) === detail ? "" : detail;
+  const said = phraseText(detail, t);
+  return reasonText({ reason, detail }, t) === said ? "" : said;
 }
 
 /** How a run ended, or that it goes on. */
@@ -26,8 +27,8 @@ export function problemText(problem: Problem, t: Translate): string {
   return hasMessage(key) ? t(key) : problem.message;
 }
 
-/** What the trainer says it does, by the phrases of this release. */
-const DOING: readonly (readonly [RegExp, MessageKey])[] = [
+/** What the trainer says that it does or has done, by the phrases of this release. */
+const PHRASES: readonly (readonly [RegExp, MessageKey])[] = [
   [/^reading the live version$/, "training.doing.reading_live"],
   [/^reading (?<count>\d+) answered pictures$/, "training.doing.reading"],
   [/^refuting and embedding (?<count>\d+) answered pictures$/, "training.doing.refuting"],
@@ -45,16 +46,17 @@ const DOING: readonly (readonly [RegExp, MessageKey])[] = [
   [/^stores version (?<count>\d+)$/, "training.doing.stores"],
   [/^(?<count>\d+) of (?<of>\d+) live frames$/, "training.doing.live_frames"],
   [/^(?<count>\d+) frames$/, "training.doing.frames"],
+  [/^(?<count>\d+) frames were watched$/, "training.doing.watched"],
   [/^waits for an engineer$/, "training.doing.engineer"],
   [/^brings version (?<count>\d+) back$/, "training.doing.back"],
   [/^waits: (?<why>.*)$/s, "training.doing.waits"],
 ];
 
-/** What a run does at the moment; a phrase that this release does not know is told as the trainer tells it. */
-export function doingText(doing: string, t: Translate): string {
-  for (const [phrase, key] of DOING) {
-    const found = phrase.exec(doing);
+/** Such a phrase in the page's language; one that this release does not know is told as the trainer tells it. */
+export function phraseText(phrase: string, t: Translate): string {
+  for (const [known, key] of PHRASES) {
+    const found = known.exec(phrase);
     if (found !== null) return t(key, { ...found.groups });
   }
-  return doing;
+  return phrase;
 }

@@ -3,7 +3,7 @@ import type { Run, TrainedAlias } from "../../api/training";
 import { Panel } from "../../components/Panel";
 import { useI18n } from "../../i18n";
 import { canPromote, hasEnded, isReplaced, needsReason } from "../../training/run";
-import { detailText, doingText, outcomeText, reasonText } from "../../training/words";
+import { detailText, outcomeText, phraseText, reasonText } from "../../training/words";
 import { AnsweredPanel } from "./AnsweredPanel";
 import { ConfusionPanel } from "./ConfusionPanel";
 import { FlipsTable } from "./FlipsTable";
@@ -105,7 +105,7 @@ function Head({ run, alias, onName, onChanged }: RunViewProps) {
               <span>{t("training.share", { share: format.percentWhole(run.share) })}</span>
             </label>
           )}
-          {run.doing !== "" && <p data-testid="doing">{doingText(run.doing, t)}</p>}
+          {run.doing !== "" && <p data-testid="doing">{phraseText(run.doing, t)}</p>}
         </div>
       )}
       <StageLine run={run} />
