@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -75,21 +76,33 @@ def derived(cache: Path, name: str, files: Sequence[str], make: Callable[[Path],
     """
     kept = cache / name
     if not _is_intact(kept, files):
-        cache.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name[:16]}-", dir=cache))
-        try:
-            make(staging)
-            (staging / _DIGEST).write_text(_digest(staging, files))
-            shutil.rmtree(kept, ignore_errors=True)
-            staging.rename(kept)
-        except OSError:
-            # Another process of the same version was first.
+        with _made_once(cache, name):
             if not _is_intact(kept, files):
-                raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+                _make(kept, files, make)
     os.utime(kept)
     return kept
+
+
+@contextlib.contextmanager
+def _made_once(cache: Path, name: str) -> Iterator[None]:
+    """Every instance of a version comes up at once: one makes, the others wait for it instead of making it too."""
+    # A folder, named after the version: it goes with what is derived from it.
+    folder = cache / f"making-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make(kept: Path, files: Sequence[str], make: Callable[[Path], None]) -> None:
+    staging = Path(tempfile.mkdtemp(prefix=f".{kept.name[:16]}-", dir=kept.parent))
+    try:
+        make(staging)
+        (staging / _DIGEST).write_text(_digest(staging, files))
+        shutil.rmtree(kept, ignore_errors=True)
+        staging.rename(kept)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _is_intact(kept: Path, files: Sequence[str]) -> bool:
