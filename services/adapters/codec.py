@@ -46,7 +46,7 @@ VERDICT_TO_WIRE = {
     Verdict.FAIL: events_pb2.VERDICT_FAIL,
     Verdict.REVIEW: events_pb2.VERDICT_REVIEW,
 }
-_REASON_TO_WIRE = {
+REASON_TO_WIRE = {
     Reason.SCORE: events_pb2.VERDICT_REASON_SCORE,
     Reason.UNSURE: events_pb2.VERDICT_REASON_UNSURE,
     Reason.UNREADABLE_IMAGE: events_pb2.VERDICT_REASON_UNREADABLE_IMAGE,
@@ -67,7 +67,7 @@ _ACTION_TO_WIRE = {
     AliasAction.RETIRE: events_pb2.ALIAS_ACTION_RETIRE,
 }
 VERDICT_FROM_WIRE = {int(wire): value for value, wire in VERDICT_TO_WIRE.items()}
-_REASON_FROM_WIRE = {int(wire): value for value, wire in _REASON_TO_WIRE.items()}
+REASON_FROM_WIRE = {int(wire): value for value, wire in REASON_TO_WIRE.items()}
 KIND_FROM_WIRE = {int(wire): value for value, wire in KIND_TO_WIRE.items()}
 _ACTION_FROM_WIRE = {int(wire): value for value, wire in _ACTION_TO_WIRE.items()}
 KIND_OF_VERDICT = {Verdict.FAIL: CaseKind.FAIL, Verdict.REVIEW: CaseKind.REVIEW, Verdict.PASS: CaseKind.AUDIT}
@@ -98,6 +98,7 @@ def encode_frame(frame: Frame) -> bytes:
         captured_at_ns=frame.captured_at_ns,
         cycle_time_ms=frame.cycle_time_ms,
         source_item=frame.source_item,
+        lot=frame.lot,
     )
     _set_picture(message, frame.image, frame.image_ref)
     return message.SerializeToString()
@@ -114,7 +115,7 @@ def decode_frame(data: bytes) -> Frame:
     Raises:
         EventDecodeError: If the bytes are not a frame or a field breaks its rule.
     """
-    return _strictly("Frame", lambda: _frame(_parse(events_pb2.Frame, data)))
+    return strictly("Frame", lambda: _frame(parse(events_pb2.Frame, data)))
 
 
 def _frame(message: events_pb2.Frame) -> Frame:
@@ -127,10 +128,11 @@ def _frame(message: events_pb2.Frame) -> Frame:
         line_id=validate_id(message.line_id, "line_id"),
         camera_id=validate_id(message.camera_id, "camera_id"),
         product=validate_id(message.product, "product"),
-        sequence=_at_least("sequence", message.sequence, 1),
-        captured_at_ns=_at_least("captured_at_ns", message.captured_at_ns, 1),
-        cycle_time_ms=_at_least("cycle_time_ms", message.cycle_time_ms, 0),
+        sequence=at_least("sequence", message.sequence, 1),
+        captured_at_ns=at_least("captured_at_ns", message.captured_at_ns, 1),
+        cycle_time_ms=at_least("cycle_time_ms", message.cycle_time_ms, 0),
         source_item=message.source_item,
+        lot=validate_id(message.lot, "lot") if message.lot else "",
         image=image,
         image_ref=image_ref,
     )
@@ -153,7 +155,7 @@ def decode_inspection(data: bytes) -> Inspection:
     Raises:
         EventDecodeError: If the bytes are not an inspection or a field breaks its rule.
     """
-    return _strictly("Inspection", lambda: _inspection(_parse(events_pb2.Inspection, data)))
+    return strictly("Inspection", lambda: _inspection(parse(events_pb2.Inspection, data)))
 
 
 def inspection_from_message(message: events_pb2.Inspection) -> Inspection:
@@ -162,7 +164,7 @@ def inspection_from_message(message: events_pb2.Inspection) -> Inspection:
     Raises:
         EventDecodeError: If a field breaks its rule.
     """
-    return _strictly("Inspection", lambda: _inspection(message))
+    return strictly("Inspection", lambda: _inspection(message))
 
 
 def inspection_to_message(inspection: Inspection) -> events_pb2.Inspection:
@@ -178,7 +180,7 @@ def inspection_to_message(inspection: Inspection) -> events_pb2.Inspection:
         captured_at_ns=inspection.captured_at_ns,
         decided_at_ns=inspection.decided_at_ns,
         verdict=VERDICT_TO_WIRE[inspection.verdict],
-        reason=_REASON_TO_WIRE[inspection.reason],
+        reason=REASON_TO_WIRE[inspection.reason],
         score=inspection.score,
         operating_point=events_pb2.OperatingPoint(
             threshold=point.threshold, review_low=point.review_low, review_high=point.review_high
@@ -226,18 +228,18 @@ def _inspection(message: events_pb2.Inspection) -> Inspection:
         line_id=validate_id(message.line_id, "line_id"),
         camera_id=validate_id(message.camera_id, "camera_id"),
         product=validate_id(message.product, "product"),
-        sequence=_at_least("sequence", message.sequence, 1),
-        captured_at_ns=_at_least("captured_at_ns", message.captured_at_ns, 1),
-        decided_at_ns=_at_least("decided_at_ns", message.decided_at_ns, 1),
+        sequence=at_least("sequence", message.sequence, 1),
+        captured_at_ns=at_least("captured_at_ns", message.captured_at_ns, 1),
+        decided_at_ns=at_least("decided_at_ns", message.decided_at_ns, 1),
         verdict=verdict,
-        reason=_REASON_FROM_WIRE.get(message.reason, fallback),
+        reason=REASON_FROM_WIRE.get(message.reason, fallback),
         score=message.score,
         operating_point=_operating_point(message.operating_point),
         uncertainty=message.uncertainty,
         alias=validate_id(message.alias, "alias"),
-        model_version=_at_least("model_version", message.model_version, 0),
-        defect_class=_class_name(message.defect_class),
-        cycle_time_ms=_at_least("cycle_time_ms", message.cycle_time_ms, 0),
+        model_version=at_least("model_version", message.model_version, 0),
+        defect_class=class_name(message.defect_class),
+        cycle_time_ms=at_least("cycle_time_ms", message.cycle_time_ms, 0),
         in_time=message.in_time,
         timings=StageTimings(
             queue_ms=timings.queue_ms,
@@ -254,7 +256,8 @@ def _inspection(message: events_pb2.Inspection) -> Inspection:
     )
 
 
-def _class_name(value: str) -> str:
+def class_name(value: str) -> str:
+    """Let a defect's class through only if it is short and printable; raises ``InvalidInputError``."""
     # A model's classes are ids; what comes from elsewhere must at least fit into an index of a database.
     if len(value) > MAX_ID_LENGTH or not value.isprintable():
         raise InvalidInputError(
@@ -274,8 +277,8 @@ def _operating_point(message: events_pb2.OperatingPoint) -> OperatingPoint:
 def _position(message: events_pb2.RecordPosition) -> RecordPosition:
     return RecordPosition(
         topic=validate_id(message.topic, "position.topic"),
-        partition=_at_least("position.partition", message.partition, 0),
-        offset=_at_least("position.offset", message.offset, 0),
+        partition=at_least("position.partition", message.partition, 0),
+        offset=at_least("position.offset", message.offset, 0),
     )
 
 
@@ -320,7 +323,7 @@ def decode_case(data: bytes) -> Case:
     Raises:
         EventDecodeError: If the bytes are not a case or a field breaks its rule.
     """
-    return _strictly("Case", lambda: _case(_parse(events_pb2.Case, data)))
+    return strictly("Case", lambda: _case(parse(events_pb2.Case, data)))
 
 
 def case_from_message(message: events_pb2.Case) -> Case:
@@ -329,7 +332,7 @@ def case_from_message(message: events_pb2.Case) -> Case:
     Raises:
         EventDecodeError: If a field breaks its rule.
     """
-    return _strictly("Case", lambda: _case(message))
+    return strictly("Case", lambda: _case(message))
 
 
 def _case(message: events_pb2.Case) -> Case:
@@ -376,7 +379,7 @@ def decode_frame_embedding(data: bytes) -> FrameEmbedding:
     Raises:
         EventDecodeError: If the bytes are not that or a field breaks its rule.
     """
-    return _strictly("FrameEmbedding", lambda: _frame_embedding(_parse(events_pb2.FrameEmbedding, data)))
+    return strictly("FrameEmbedding", lambda: _frame_embedding(parse(events_pb2.FrameEmbedding, data)))
 
 
 def _frame_embedding(message: events_pb2.FrameEmbedding) -> FrameEmbedding:
@@ -418,21 +421,21 @@ def decode_shadow_inspection(data: bytes) -> ShadowInspection:
     Raises:
         EventDecodeError: If the bytes are not that or a field breaks its rule.
     """
-    return _strictly("ShadowInspection", lambda: _shadow_inspection(_parse(events_pb2.ShadowInspection, data)))
+    return strictly("ShadowInspection", lambda: _shadow_inspection(parse(events_pb2.ShadowInspection, data)))
 
 
 def _shadow_inspection(message: events_pb2.ShadowInspection) -> ShadowInspection:
     if not message.HasField("shadow"):
         raise InvalidInputError("shadow must be set, got none")
     shadow = _inspection(message.shadow)
-    _at_least("shadow.model_version", shadow.model_version, 1)
+    at_least("shadow.model_version", shadow.model_version, 1)
     if message.detail and shadow.verdict is not Verdict.REVIEW:
         raise InvalidInputError(f"a shadow that gave no answer must say REVIEW, got {shadow.verdict.name}")
     return ShadowInspection(
         shadow=shadow,
         live_verdict=VERDICT_FROM_WIRE.get(message.live_verdict, Verdict.REVIEW),
         live_score=message.live_score,
-        live_version=_at_least("live_version", message.live_version, 1),
+        live_version=at_least("live_version", message.live_version, 1),
         detail=message.detail,
     )
 
@@ -470,12 +473,12 @@ def decode_alias_state(data: bytes) -> AliasState:
     Raises:
         EventDecodeError: If the bytes are not an alias state or a field breaks its rule.
     """
-    return _strictly("AliasState", lambda: _alias_state(_parse(events_pb2.AliasState, data)))
+    return strictly("AliasState", lambda: _alias_state(parse(events_pb2.AliasState, data)))
 
 
 def alias_state_from_message(message: events_pb2.AliasState) -> AliasState:
     """Validate an alias' state that came in an answer; raises as :func:`decode_alias_state`."""
-    return _strictly("AliasState", lambda: _alias_state(message))
+    return strictly("AliasState", lambda: _alias_state(message))
 
 
 def _alias_state(message: events_pb2.AliasState) -> AliasState:
@@ -484,15 +487,15 @@ def _alias_state(message: events_pb2.AliasState) -> AliasState:
         raise InvalidInputError(f"candidate_versions must be >= 1, ascending and distinct, got {candidates}")
     return AliasState(
         alias=validate_id(message.alias, "alias"),
-        revision=_at_least("revision", message.revision, 1),
-        live_version=_at_least("live_version", message.live_version, 0),
-        previous_version=_at_least("previous_version", message.previous_version, 0),
-        shadow_version=_at_least("shadow_version", message.shadow_version, 0),
+        revision=at_least("revision", message.revision, 1),
+        live_version=at_least("live_version", message.live_version, 0),
+        previous_version=at_least("previous_version", message.previous_version, 0),
+        shadow_version=at_least("shadow_version", message.shadow_version, 0),
         candidate_versions=candidates,
         # The versions above say what holds; the action only tells people how it came about.
         action=_ACTION_FROM_WIRE.get(message.action, AliasAction.ADD),
         actor=message.actor,
-        at_ns=_at_least("at_ns", message.at_ns, 0),
+        at_ns=at_least("at_ns", message.at_ns, 0),
         note=message.note,
     )
 
@@ -519,7 +522,7 @@ def image_ref_from_message(message: events_pb2.ImageRef) -> ImageRef:
         raise InvalidInputError(f"image_ref.key must have 1 to {MAX_KEY_BYTES} bytes, got {len(message.key.encode())}")
     if _SHA256.match(message.sha256) is None:
         raise InvalidInputError(f"image_ref.sha256 must be 64 lower-case hex digits, got {message.sha256[:80]!r}")
-    size_bytes = _at_least("image_ref.size_bytes", message.size_bytes, 1)
+    size_bytes = at_least("image_ref.size_bytes", message.size_bytes, 1)
     return ImageRef(message.bucket, message.key, size_bytes, message.sha256)
 
 
@@ -540,21 +543,24 @@ def _set_picture(message: events_pb2.Frame | events_pb2.Case, image: bytes | Non
         raise InvalidInputError(f"exactly one of image and image_ref must be set, got {both}")
 
 
-def _parse(kind: type[M], data: bytes) -> M:
+def parse(kind: type[M], data: bytes) -> M:
+    """Read bytes as a message; raises ``InvalidInputError`` where they are none."""
     try:
         return kind.FromString(data)
     except DecodeError as error:
         raise InvalidInputError(f"bytes must be a protobuf message, got {len(data)} bytes: {error}") from error
 
 
-def _strictly(name: str, build: Callable[[], T]) -> T:
+def strictly(name: str, build: Callable[[], T]) -> T:
+    """Build a value; a rule that its fields break becomes an ``EventDecodeError`` with the event's name."""
     try:
         return build()
     except InvalidInputError as error:
         raise EventDecodeError(f"{name}: {error}") from error
 
 
-def _at_least(field: str, value: int, least: int) -> int:
+def at_least(field: str, value: int, least: int) -> int:
+    """Let a number through only if it is not too small; raises ``InvalidInputError`` with the field's name."""
     if value < least:
         raise InvalidInputError(f"{field} must be >= {least}, got {value}")
     return value

@@ -16,7 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.core.line_event import LineEvent
 from services.core.neighbours import Relation
+from services.core.outcome import Outcome
+from services.core.plc import PlcInputs, PlcOutputs
 from services.core.review import CaseState, QueuedCase, Review
 from services.core.statistics import (
     CountedAudits,
@@ -801,4 +804,63 @@ class CaseOutcomes(Protocol):
 
     def audits(self, where: StatisticsFilter, span: Span, slots: Slots | None) -> Sequence[CountedAudits]:
         """Passed inspections that were drawn within a stretch of time, by everything that tells them apart."""
+        ...
+
+
+class OutcomeSink(Protocol):
+    """Tells one receiver of a line's outcomes and events: a broker, a web hook, a file. Used from one thread."""
+
+    def deliver(self, told: Outcome | LineEvent) -> None:
+        """Deliver one of them; returns once the receiver has it.
+
+        The same one may be delivered again, with the same id, after a restart.
+
+        Raises:
+            UnavailableError: When the receiver is away or does not answer in time; the same call may succeed later.
+            InvalidInputError: When the receiver will never take it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go; idempotent."""
+        ...
+
+
+class ProcessImage(Protocol):
+    """The signals that a PLC and this side exchange, kept by a server that the PLC connects to. Thread-safe."""
+
+    def start(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            UnavailableError: When the address cannot be served on.
+        """
+        ...
+
+    def read(self) -> PlcInputs:
+        """What the PLC says now."""
+        ...
+
+    def write(self, outputs: PlcOutputs) -> None:
+        """Say this from now on; what was not changed costs nothing.
+
+        A reader never sees a new *ResultReady* with old results.
+        """
+        ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the PLC writes something; tells whether it did within ``timeout_s``."""
+        ...
+
+    def malformed(self) -> Sequence[str]:
+        """What came since the last call that is no message of the protocol, each in words for people."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where the PLC finds it, for people."""
+        ...
+
+    def close(self) -> None:
+        """Stop serving; idempotent."""
         ...

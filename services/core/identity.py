@@ -87,6 +87,41 @@ def case_id(frame_id: str, alias: str, version: int) -> str:
     return _uuid7("case", time_ms * _NS_PER_MS, frame_id, alias, str(_not_negative("version", version)))
 
 
+def outcome_id(part_id: str, revision: int, began_at_ns: int) -> str:
+    """Make the id of one revision of a part's answer; it sorts by when the part began.
+
+    Args:
+        part_id: The part, already validated.
+        revision: From 1.
+        began_at_ns: The part's first capture or trigger, nanoseconds since the epoch.
+
+    Returns:
+        A lower-case UUID of version 7 layout; equal arguments give equal ids.
+
+    Raises:
+        InvalidInputError: If a number is negative or past the layout's range.
+    """
+    return _uuid7("outcome", began_at_ns, part_id, str(_not_negative("revision", revision)))
+
+
+def line_event_id(line_id: str, connection: str, what: str, at_ns: int) -> str:
+    """Make the id of one thing that happened on a line.
+
+    Args:
+        line_id: The line, already validated.
+        connection: Where it happened; may be empty.
+        what: What tells it from everything else that happened there at that moment.
+        at_ns: When, nanoseconds since the epoch.
+
+    Returns:
+        A lower-case UUID of version 7 layout; equal arguments give equal ids.
+
+    Raises:
+        InvalidInputError: If the time is out of range.
+    """
+    return _uuid7("line-event", at_ns, line_id, connection, what)
+
+
 def captured_at_ms(frame_id: str) -> int:
     """Read the capture time back from a frame id.
 

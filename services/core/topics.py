@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+ARRIVALS = "sightline.arrivals.v1"
 FRAMES = "sightline.frames.v1"
 VERDICTS = "sightline.verdicts.v1"
 CASES = "sightline.cases.v1"
@@ -10,9 +11,11 @@ SHADOW = "sightline.shadow.v1"
 EXPLAINED = "sightline.explained.v1"
 REVIEWS = "sightline.reviews.v1"
 MODELS = "sightline.models.v1"
+OUTCOMES = "sightline.outcomes.v1"
+LINE_EVENTS = "sightline.line-events.v1"
 
 #: Every topic this release reads or writes.
-ALL = (FRAMES, VERDICTS, CASES, EMBEDDINGS, SHADOW, EXPLAINED, REVIEWS, MODELS)
+ALL = (ARRIVALS, FRAMES, VERDICTS, CASES, EMBEDDINGS, SHADOW, EXPLAINED, REVIEWS, MODELS, OUTCOMES, LINE_EVENTS)
 
 #: Topics whose records replace each other by key.
 COMPACTED = frozenset({MODELS})

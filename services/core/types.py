@@ -92,6 +92,8 @@ class Frame:
     """The line's answer is due this long after capture. 0 = no deadline."""
     source_item: str = ""
     """What the source calls it (file name, video position, drawing seed); for people, not for logic."""
+    lot: str = ""
+    """The lot that the part belongs to, as the line says it."""
     image: bytes | None = None
     image_ref: ImageRef | None = None
 

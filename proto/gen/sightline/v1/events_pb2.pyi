@@ -69,6 +69,48 @@ class ReviewAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REVIEW_ACTION_ANSWER: _ClassVar[ReviewAction]
     REVIEW_ACTION_SKIP: _ClassVar[ReviewAction]
     REVIEW_ACTION_UNDO: _ClassVar[ReviewAction]
+
+class OutcomeReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_REASON_UNSPECIFIED: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_VIEWS: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_DEADLINE_MISSED: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_UNKNOWN_PRODUCT: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_OVERLOADED: _ClassVar[OutcomeReason]
+
+class LineEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LINE_EVENT_KIND_UNSPECIFIED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_TRIGGERED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_TRIGGER_REFUSED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_ANSWERED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_ACKNOWLEDGED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_ACK_MISSING: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_ACK_UNEXPECTED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_RECIPE_CHANGED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_RECIPE_REFUSED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_HEARTBEAT_LOST: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_HEARTBEAT_BACK: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_CONNECTION_LOST: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_CONNECTION_BACK: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_UNDELIVERED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_MALFORMED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_SUPERSEDED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_CLOCK_SKEW: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_ALARM_RAISED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_ALARM_ACKNOWLEDGED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_LIGHT_CHANGED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_REFERENCE_BEGUN: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_REFERENCE_PART: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_REFERENCE_PASSED: _ClassVar[LineEventKind]
+    LINE_EVENT_KIND_REFERENCE_FAILED: _ClassVar[LineEventKind]
+
+class Light(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIGHT_UNSPECIFIED: _ClassVar[Light]
+    LIGHT_GREEN: _ClassVar[Light]
+    LIGHT_AMBER: _ClassVar[Light]
+    LIGHT_RED: _ClassVar[Light]
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_PASS: Verdict
 VERDICT_FAIL: Verdict
@@ -108,6 +150,39 @@ REVIEW_ACTION_UNSPECIFIED: ReviewAction
 REVIEW_ACTION_ANSWER: ReviewAction
 REVIEW_ACTION_SKIP: ReviewAction
 REVIEW_ACTION_UNDO: ReviewAction
+OUTCOME_REASON_UNSPECIFIED: OutcomeReason
+OUTCOME_REASON_VIEWS: OutcomeReason
+OUTCOME_REASON_DEADLINE_MISSED: OutcomeReason
+OUTCOME_REASON_UNKNOWN_PRODUCT: OutcomeReason
+OUTCOME_REASON_OVERLOADED: OutcomeReason
+LINE_EVENT_KIND_UNSPECIFIED: LineEventKind
+LINE_EVENT_KIND_TRIGGERED: LineEventKind
+LINE_EVENT_KIND_TRIGGER_REFUSED: LineEventKind
+LINE_EVENT_KIND_ANSWERED: LineEventKind
+LINE_EVENT_KIND_ACKNOWLEDGED: LineEventKind
+LINE_EVENT_KIND_ACK_MISSING: LineEventKind
+LINE_EVENT_KIND_ACK_UNEXPECTED: LineEventKind
+LINE_EVENT_KIND_RECIPE_CHANGED: LineEventKind
+LINE_EVENT_KIND_RECIPE_REFUSED: LineEventKind
+LINE_EVENT_KIND_HEARTBEAT_LOST: LineEventKind
+LINE_EVENT_KIND_HEARTBEAT_BACK: LineEventKind
+LINE_EVENT_KIND_CONNECTION_LOST: LineEventKind
+LINE_EVENT_KIND_CONNECTION_BACK: LineEventKind
+LINE_EVENT_KIND_UNDELIVERED: LineEventKind
+LINE_EVENT_KIND_MALFORMED: LineEventKind
+LINE_EVENT_KIND_SUPERSEDED: LineEventKind
+LINE_EVENT_KIND_CLOCK_SKEW: LineEventKind
+LINE_EVENT_KIND_ALARM_RAISED: LineEventKind
+LINE_EVENT_KIND_ALARM_ACKNOWLEDGED: LineEventKind
+LINE_EVENT_KIND_LIGHT_CHANGED: LineEventKind
+LINE_EVENT_KIND_REFERENCE_BEGUN: LineEventKind
+LINE_EVENT_KIND_REFERENCE_PART: LineEventKind
+LINE_EVENT_KIND_REFERENCE_PASSED: LineEventKind
+LINE_EVENT_KIND_REFERENCE_FAILED: LineEventKind
+LIGHT_UNSPECIFIED: Light
+LIGHT_GREEN: Light
+LIGHT_AMBER: Light
+LIGHT_RED: Light
 
 class ImageRef(_message.Message):
     __slots__ = ("bucket", "key", "size_bytes", "sha256")
@@ -132,7 +207,7 @@ class RecordPosition(_message.Message):
     def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("frame_id", "part_id", "line_id", "camera_id", "product", "sequence", "captured_at_ns", "cycle_time_ms", "source_item", "image", "image_ref")
+    __slots__ = ("frame_id", "part_id", "line_id", "camera_id", "product", "sequence", "captured_at_ns", "cycle_time_ms", "source_item", "lot", "image", "image_ref")
     FRAME_ID_FIELD_NUMBER: _ClassVar[int]
     PART_ID_FIELD_NUMBER: _ClassVar[int]
     LINE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +217,7 @@ class Frame(_message.Message):
     CAPTURED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     CYCLE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ITEM_FIELD_NUMBER: _ClassVar[int]
+    LOT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_REF_FIELD_NUMBER: _ClassVar[int]
     frame_id: str
@@ -153,9 +229,10 @@ class Frame(_message.Message):
     captured_at_ns: int
     cycle_time_ms: int
     source_item: str
+    lot: str
     image: bytes
     image_ref: ImageRef
-    def __init__(self, frame_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., cycle_time_ms: _Optional[int] = ..., source_item: _Optional[str] = ..., image: _Optional[bytes] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
+    def __init__(self, frame_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., cycle_time_ms: _Optional[int] = ..., source_item: _Optional[str] = ..., lot: _Optional[str] = ..., image: _Optional[bytes] = ..., image_ref: _Optional[_Union[ImageRef, _Mapping]] = ...) -> None: ...
 
 class OperatingPoint(_message.Message):
     __slots__ = ("threshold", "review_low", "review_high")
@@ -408,3 +485,121 @@ class Review(_message.Message):
     supersedes: str
     disagrees_with: str
     def __init__(self, review_id: _Optional[str] = ..., case_id: _Optional[str] = ..., frame_id: _Optional[str] = ..., action: _Optional[_Union[ReviewAction, str]] = ..., verdict_right: _Optional[_Union[Answer, str]] = ..., reason_right: _Optional[_Union[Answer, str]] = ..., corrected_verdict: _Optional[_Union[Verdict, str]] = ..., defect_class: _Optional[str] = ..., mask_ref: _Optional[_Union[ImageRef, _Mapping]] = ..., mask_pixels: _Optional[int] = ..., area: _Optional[_Iterable[_Union[AreaPoint, _Mapping]]] = ..., note: _Optional[str] = ..., reviewer: _Optional[str] = ..., reviewed_at_ns: _Optional[int] = ..., said_at_ns: _Optional[int] = ..., alias: _Optional[str] = ..., model_version: _Optional[int] = ..., shown_method: _Optional[str] = ..., supersedes: _Optional[str] = ..., disagrees_with: _Optional[str] = ...) -> None: ...
+
+class Arrival(_message.Message):
+    __slots__ = ("part_id", "line_id", "product", "lot", "arrived_at_ns", "cycle_time_ms", "camera_id", "frame_id", "refusal")
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    LINE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    LOT_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    CYCLE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    CAMERA_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_ID_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    part_id: str
+    line_id: str
+    product: str
+    lot: str
+    arrived_at_ns: int
+    cycle_time_ms: int
+    camera_id: str
+    frame_id: str
+    refusal: str
+    def __init__(self, part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., product: _Optional[str] = ..., lot: _Optional[str] = ..., arrived_at_ns: _Optional[int] = ..., cycle_time_ms: _Optional[int] = ..., camera_id: _Optional[str] = ..., frame_id: _Optional[str] = ..., refusal: _Optional[str] = ...) -> None: ...
+
+class OutcomeView(_message.Message):
+    __slots__ = ("camera_id", "frame_id", "verdict", "reason", "score", "defect_class", "alias", "model_version", "captured_at_ns", "decided_at_ns", "expected")
+    CAMERA_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAME_ID_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    DEFECT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    camera_id: str
+    frame_id: str
+    verdict: Verdict
+    reason: VerdictReason
+    score: float
+    defect_class: str
+    alias: str
+    model_version: int
+    captured_at_ns: int
+    decided_at_ns: int
+    expected: bool
+    def __init__(self, camera_id: _Optional[str] = ..., frame_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[_Union[VerdictReason, str]] = ..., score: _Optional[float] = ..., defect_class: _Optional[str] = ..., alias: _Optional[str] = ..., model_version: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., decided_at_ns: _Optional[int] = ..., expected: _Optional[bool] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("outcome_id", "part_id", "line_id", "product", "lot", "revision", "verdict", "reason", "in_time", "views", "missing_cameras", "began_at_ns", "deadline_at_ns", "decided_at_ns", "defect_class", "detail")
+    OUTCOME_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    LINE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    LOT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IN_TIME_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_CAMERAS_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    DEFECT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    outcome_id: str
+    part_id: str
+    line_id: str
+    product: str
+    lot: str
+    revision: int
+    verdict: Verdict
+    reason: OutcomeReason
+    in_time: bool
+    views: _containers.RepeatedCompositeFieldContainer[OutcomeView]
+    missing_cameras: _containers.RepeatedScalarFieldContainer[str]
+    began_at_ns: int
+    deadline_at_ns: int
+    decided_at_ns: int
+    defect_class: str
+    detail: str
+    def __init__(self, outcome_id: _Optional[str] = ..., part_id: _Optional[str] = ..., line_id: _Optional[str] = ..., product: _Optional[str] = ..., lot: _Optional[str] = ..., revision: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[_Union[OutcomeReason, str]] = ..., in_time: _Optional[bool] = ..., views: _Optional[_Iterable[_Union[OutcomeView, _Mapping]]] = ..., missing_cameras: _Optional[_Iterable[str]] = ..., began_at_ns: _Optional[int] = ..., deadline_at_ns: _Optional[int] = ..., decided_at_ns: _Optional[int] = ..., defect_class: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class LineEvent(_message.Message):
+    __slots__ = ("event_id", "line_id", "at_ns", "kind", "connection", "part_id", "revision", "verdict", "error_code", "product", "lot", "actor", "detail", "alarm_id", "light")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    LINE_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    LOT_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ALARM_ID_FIELD_NUMBER: _ClassVar[int]
+    LIGHT_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    line_id: str
+    at_ns: int
+    kind: LineEventKind
+    connection: str
+    part_id: str
+    revision: int
+    verdict: Verdict
+    error_code: int
+    product: str
+    lot: str
+    actor: str
+    detail: str
+    alarm_id: str
+    light: Light
+    def __init__(self, event_id: _Optional[str] = ..., line_id: _Optional[str] = ..., at_ns: _Optional[int] = ..., kind: _Optional[_Union[LineEventKind, str]] = ..., connection: _Optional[str] = ..., part_id: _Optional[str] = ..., revision: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., error_code: _Optional[int] = ..., product: _Optional[str] = ..., lot: _Optional[str] = ..., actor: _Optional[str] = ..., detail: _Optional[str] = ..., alarm_id: _Optional[str] = ..., light: _Optional[_Union[Light, str]] = ...) -> None: ...
