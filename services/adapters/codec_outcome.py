@@ -27,10 +27,10 @@ _OUTCOME_REASON_TO_WIRE = {
     OutcomeReason.OVERLOADED: events_pb2.OUTCOME_REASON_OVERLOADED,
 }
 _OUTCOME_REASON_FROM_WIRE = {int(wire): value for value, wire in _OUTCOME_REASON_TO_WIRE.items()}
-_KIND_TO_WIRE = {kind: events_pb2.LineEventKind.Value(f"LINE_EVENT_KIND_{kind.name}") for kind in LineEventKind}
+_KIND_TO_WIRE = {kind: getattr(events_pb2, f"LINE_EVENT_KIND_{kind.name}") for kind in LineEventKind}
 _KIND_FROM_WIRE = {int(wire): value for value, wire in _KIND_TO_WIRE.items()}
-_LIGHT_TO_WIRE = {light: events_pb2.Light.Value(f"LIGHT_{light.name}") for light in Light}
-_LIGHT_FROM_WIRE = {int(wire): value for value, wire in _LIGHT_TO_WIRE.items()}
+LIGHT_TO_WIRE = {light: getattr(events_pb2, f"LIGHT_{light.name}") for light in Light}
+LIGHT_FROM_WIRE = {int(wire): value for value, wire in LIGHT_TO_WIRE.items()}
 
 
 # ---- arrivals
@@ -214,7 +214,7 @@ def line_event_to_message(event: LineEvent) -> events_pb2.LineEvent:
         actor=event.actor,
         detail=event.detail,
         alarm_id=event.alarm_id,
-        light=_LIGHT_TO_WIRE[event.light] if event.light is not None else events_pb2.LIGHT_UNSPECIFIED,
+        light=LIGHT_TO_WIRE[event.light] if event.light is not None else events_pb2.LIGHT_UNSPECIFIED,
     )
 
 
@@ -255,7 +255,7 @@ def _line_event(message: events_pb2.LineEvent) -> LineEvent:
         actor=_text("actor", message.actor),
         detail=_text("detail", message.detail),
         alarm_id=validate_id(message.alarm_id, "alarm_id") if message.alarm_id else "",
-        light=_LIGHT_FROM_WIRE.get(message.light),
+        light=LIGHT_FROM_WIRE.get(message.light),
     )
 
 

@@ -1,9 +1,9 @@
 """The signals that a PLC and an inspection exchange: the handshake that PLC programmers know.
 
-The PLC raises *Trigger* while *TriggerReady* is up; the inspection takes it back with *TriggerReady* down and *Busy* up.
-When the answer is there, one of *OK*, *NOK* and *REVIEW* is up, then *ResultReady*; the PLC raises *ResultAck*, the
-inspection takes the result down, the PLC takes *Trigger* and *ResultAck* down, and *TriggerReady* comes up again. Each
-side counts a heartbeat up; where the other's stands still, outputs go to the safe level.
+The PLC raises *Trigger* while *TriggerReady* is up; the inspection takes *TriggerReady* down and *Busy* up. When the
+answer is there, one of *OK*, *NOK* and *REVIEW* is up, then *ResultReady*; the PLC raises *ResultAck*, the inspection
+takes the result down, the PLC takes *Trigger* and *ResultAck* down, and *TriggerReady* comes up again. Each side counts
+a heartbeat up; where the other's stands still, outputs go to the safe level.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class PlcInputs:
     result_ack: bool = False
     heartbeat: int = 0
     """Counts up, 0 to 65535 and around; only that it changes counts."""
+    encoder: int = 0
+    """Position of the belt in the encoder's counts, 0 to 4294967295 and around; 0 all the time without one."""
     recipe: str = ""
     """A product, or what settings name as one (``"7"``); empty keeps the one that is made."""
     lot: str = ""

@@ -1,10 +1,31 @@
 from sightline.v1 import events_pb2 as _events_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class TriggerRequest(_message.Message):
+    __slots__ = ("line_id", "part_id", "product", "lot", "triggered_at_ns")
+    LINE_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_ID_FIELD_NUMBER: _ClassVar[int]
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    LOT_FIELD_NUMBER: _ClassVar[int]
+    TRIGGERED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    line_id: str
+    part_id: str
+    product: str
+    lot: str
+    triggered_at_ns: int
+    def __init__(self, line_id: _Optional[str] = ..., part_id: _Optional[str] = ..., product: _Optional[str] = ..., lot: _Optional[str] = ..., triggered_at_ns: _Optional[int] = ...) -> None: ...
+
+class TriggerResponse(_message.Message):
+    __slots__ = ("camera_ids",)
+    CAMERA_IDS_FIELD_NUMBER: _ClassVar[int]
+    camera_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, camera_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PublishRequest(_message.Message):
     __slots__ = ("idempotency_key", "line_id", "camera_id", "part_id", "product", "captured_at_ns", "image")

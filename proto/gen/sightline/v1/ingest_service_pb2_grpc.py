@@ -40,6 +40,11 @@ class IngestServiceStub:
                 request_serializer=sightline_dot_v1_dot_ingest__service__pb2.PublishRequest.SerializeToString,
                 response_deserializer=sightline_dot_v1_dot_ingest__service__pb2.PublishResponse.FromString,
                 _registered_method=True)
+        self.Trigger = channel.unary_unary(
+                '/sightline.v1.IngestService/Trigger',
+                request_serializer=sightline_dot_v1_dot_ingest__service__pb2.TriggerRequest.SerializeToString,
+                response_deserializer=sightline_dot_v1_dot_ingest__service__pb2.TriggerResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -56,6 +61,14 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Trigger(self, request, context):
+        """Asks the cameras of a line for a picture of the part that is before them now. Returns once each was asked, before
+        the pictures are taken. Asking again with the same part is answered alike and takes no second picture.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +76,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.Publish,
                     request_deserializer=sightline_dot_v1_dot_ingest__service__pb2.PublishRequest.FromString,
                     response_serializer=sightline_dot_v1_dot_ingest__service__pb2.PublishResponse.SerializeToString,
+            ),
+            'Trigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.Trigger,
+                    request_deserializer=sightline_dot_v1_dot_ingest__service__pb2.TriggerRequest.FromString,
+                    response_serializer=sightline_dot_v1_dot_ingest__service__pb2.TriggerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +111,33 @@ class IngestService:
             '/sightline.v1.IngestService/Publish',
             sightline_dot_v1_dot_ingest__service__pb2.PublishRequest.SerializeToString,
             sightline_dot_v1_dot_ingest__service__pb2.PublishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trigger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sightline.v1.IngestService/Trigger',
+            sightline_dot_v1_dot_ingest__service__pb2.TriggerRequest.SerializeToString,
+            sightline_dot_v1_dot_ingest__service__pb2.TriggerResponse.FromString,
             options,
             channel_credentials,
             insecure,
