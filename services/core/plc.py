@@ -9,10 +9,13 @@ a heartbeat up; where the other's stands still, outputs go to the safe level.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from services.core.errors import InvalidInputError
 from services.core.line_event import Light
+from services.core.types import Verdict
 
 #: Longest recipe, lot and part name in the exchanged signals, in ASCII characters.
 MAX_TEXT: Final = 32
@@ -78,3 +81,100 @@ class PlcOutputs:
     """The part that the result, or the work under way, is of."""
     light: Light | None = None
     """What the stack light shows; None is dark."""
+
+
+class HandshakeState(enum.Enum):
+    """Where the handshake stands."""
+
+    READY = "ready"
+    BUSY = "busy"
+    RESULT = "result"
+    RELEASING = "releasing"
+    SAFE = "safe"
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeSettings:
+    """How one PLC is spoken with."""
+
+    line_id: str
+    connection: str
+    products: frozenset[str]
+    """What may be made on this line."""
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    """Product by what the PLC says for it: a number, a name."""
+    product: str = ""
+    """What is made until the PLC says otherwise."""
+    triggered: bool = True
+    """Whether parts come by trigger; else every outcome of the line is shown, one after the other."""
+    cycle_time_ms: int = 1_000
+    """The answer is due this long after the trigger."""
+    answer_before_ms: int = 20
+    """REVIEW is said this long before that, where no outcome is there."""
+    ack_timeout_ms: int = 2_000
+    """A result that stands for longer is told as an error; it stays."""
+    heartbeat_timeout_ms: int = 2_000
+    """A PLC whose heartbeat stands still for longer is lost; 0 does not look at it."""
+    safe_level: Verdict = Verdict.FAIL
+    """What the outputs say at the safe level: FAIL (NOK is up) or REVIEW."""
+    encoder_pitch: int = 0
+    """A part comes every so many counts of the encoder; 0 does not look at it."""
+    max_waiting: int = 64
+    """Outcomes that may wait to be shown, where parts come without triggers."""
+
+    def __post_init__(self) -> None:
+        if self.safe_level is Verdict.PASS:
+            raise InvalidInputError("the safe level must be FAIL or REVIEW, got PASS")
+        if not self.products:
+            raise InvalidInputError(f"line {self.line_id} must have at least one product, got none")
+        unknown = sorted({name for name in self.recipes.values() if name not in self.products})
+        if unknown:
+            raise InvalidInputError(f"a recipe must stand for a product of the line, got {', '.join(unknown)}")
+        if self.product and self.product not in self.products:
+            raise InvalidInputError(f"product must be one of the line, got {self.product!r}")
+        if not 0 <= self.answer_before_ms < self.cycle_time_ms:
+            raise InvalidInputError(
+                f"answer_before_ms must be less than cycle_time_ms, got {self.answer_before_ms} and "
+                f"{self.cycle_time_ms}"
+            )
+
+    @property
+    def first_product(self) -> str:
+        """What is made as long as the PLC has said nothing."""
+        return self.product or min(self.products)
+
+
+@dataclass(frozen=True, slots=True)
+class TriggeredPart:
+    """A part that the PLC has announced."""
+
+    part_id: str
+    product: str
+    lot: str
+    triggered_at_ns: int
+    deadline_at_ns: int
+    pictured: bool = True
+    """Whether cameras are asked for it; not where nobody knows its recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineAnswer:
+    """What the line is told of a part; the first one holds."""
+
+    part_id: str
+    verdict: Verdict
+    revision: int
+    """The outcome's; 0 where the answer was given without one."""
+    at_ns: int
+    error_code: ErrorCode = ErrorCode.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeMemory:
+    """What must survive the process."""
+
+    state: HandshakeState
+    product: str
+    lot: str
+    part: TriggeredPart | None
+    answer: LineAnswer | None
