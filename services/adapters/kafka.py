@@ -17,6 +17,7 @@ from typing import Any
 import kafka
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, KafkaProducer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.future import Future as KafkaFuture
 from kafka.producer.future import RecordMetadata
 from kafka.structs import OffsetAndMetadata
@@ -377,14 +378,20 @@ class _Reading:
 
 
 class KafkaRecordConsumer(_Reading):
-    """A ``RecordConsumer``: a cooperative member of a group that commits by hand. Used from one thread only."""
+    """A ``RecordConsumer``: a member of a group that commits by hand. Used from one thread only."""
 
-    def __init__(self, connection: KafkaConnection, group: str) -> None:
+    def __init__(
+        self, connection: KafkaConnection, group: str, *, together: bool = False, latest: bool = False
+    ) -> None:
         """Connect.
 
         Args:
             connection: How to reach the brokers.
             group: Name of the consumer group.
+            together: Whether the same partition of each topic must be one member's, for topics that are joined by key;
+                then every member pauses while members come and leave, and the topics need as many partitions each.
+            latest: Whether a group that has committed nothing begins with what is written from now on; else with the
+                oldest record.
 
         Raises:
             UnavailableError: When no broker answers in time.
@@ -395,8 +402,9 @@ class KafkaRecordConsumer(_Reading):
             session_timeout_ms=connection.session_timeout_ms,
             heartbeat_interval_ms=min(3_000, connection.session_timeout_ms // 3),
             max_poll_interval_ms=connection.max_poll_interval_ms,
-            # Only what moves is revoked: the rest of the line goes on while members come and leave.
-            partition_assignment_strategy=(CooperativeStickyAssignor,),
+            auto_offset_reset="latest" if latest else "earliest",
+            # Cooperative: only what moves is revoked, and the rest of the line goes on while members come and leave.
+            partition_assignment_strategy=(RangePartitionAssignor if together else CooperativeStickyAssignor,),
         )
         keep_finished_joins(self._client)
         self._group = group

@@ -17,6 +17,7 @@ SAFE     *Safe* and the safe level                    the PLC's heartbeat beats 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -42,6 +43,8 @@ _NS_PER_MS: Final = 1_000_000
 _ENCODER_RANGE: Final = 1 << 32
 #: Parts whose answer is remembered, so that a later outcome is told as superseding it and no name comes twice.
 _REMEMBERED: Final = 1_000
+#: So many of them survive the process.
+_SAVED: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ class Handshake:
     def memory(self) -> HandshakeMemory:
         """What must survive the process."""
         state = self._resume if self._state is HandshakeState.SAFE else self._state
-        return HandshakeMemory(state, self._product, self._lot, self._part, self._answer)
+        recent = tuple(itertools.islice(reversed(self._answered.values()), _SAVED))
+        return HandshakeMemory(state, self._product, self._lot, self._part, self._answer, recent[::-1])
 
     def outputs(self, heartbeat: int, light: Light | None) -> PlcOutputs:
         """What the PLC is told now.
@@ -448,6 +452,8 @@ class Handshake:
         self._lot = memory.lot
         self._part, self._answer = memory.part, memory.answer
         self._heartbeat_at_ns = now_ns
+        for answer in memory.recent:
+            self._remember(answer)
         if memory.answer is not None:
             self._error = memory.answer.error_code
             self._remember(memory.answer)

@@ -178,3 +178,5 @@ class HandshakeMemory:
     lot: str
     part: TriggeredPart | None
     answer: LineAnswer | None
+    recent: tuple[LineAnswer, ...] = ()
+    """The last answers, oldest first: what is read again after a restart is not shown again."""

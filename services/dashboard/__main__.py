@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from services.adapters.accounts import Accounts, Lifetimes
+from services.adapters.brokerprobe import tcp_probe
 from services.adapters.changesclient import ChangesClient
 from services.adapters.explainerclient import GrpcExplainer
 from services.adapters.exportclient import ExportClient
@@ -28,7 +29,7 @@ from services.core import topics
 from services.core.errors import SettingsError
 from services.dashboard.app import explanation_index, live_bounds, make_app, make_context
 from services.dashboard.components import Check, ComponentBoard, ComponentPoller, call_check, http_check
-from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed, tcp_probe
+from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed
 from services.dashboard.live import LiveModel
 from services.dashboard.models import ModelBoard, ModelFeed
 from services.dashboard.settings import DashboardSettings

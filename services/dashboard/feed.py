@@ -6,14 +6,13 @@ serves it, and a dashboard never holds up a consumer group.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Sequence
 
 from services.adapters.codec import decode_inspection
 from services.adapters.codec_explained import decode_explained_case
 from services.adapters.ports import Record, TopicReader
-from services.core.errors import EventDecodeError, SettingsError, SightlineError, UnavailableError
+from services.core.errors import EventDecodeError, SightlineError, UnavailableError
 from services.core.types import Inspection
 from services.dashboard.components import ComponentBoard, Reading, State, plain
 from services.dashboard.explanations import ExplanationIndex, KeptExplanations, kept
@@ -213,30 +212,3 @@ class ExplanationFeed:
         self._index.add(cases)
         newest_ms = min(max(record.timestamp_ms for record in records), self._clock_ns() // 1_000_000)
         self._read_from_ms = max(self._read_from_ms, newest_ms - _OVERLAP_MS)
-
-
-def tcp_probe(bootstrap_servers: str, timeout_s: float) -> Callable[[], None]:
-    """A probe that one of several addresses must answer by taking a connection.
-
-    Args:
-        bootstrap_servers: Comma-separated ``host:port`` list.
-        timeout_s: Longest wait for each.
-    """
-    addresses: list[tuple[str, int]] = []
-    for one in bootstrap_servers.split(","):
-        host, _, port = one.strip().rpartition(":")
-        if not host or not port.isdigit():
-            raise SettingsError(f"kafka.bootstrap_servers must list host:port, got {one!r}")
-        addresses.append((host.strip("[]"), int(port)))
-
-    def probe() -> None:
-        error: OSError | None = None
-        for address in addresses:
-            try:
-                with socket.create_connection(address, timeout=timeout_s):
-                    return
-            except OSError as caught:
-                error = caught
-        raise UnavailableError(f"a broker must answer at {bootstrap_servers}, got {error}")
-
-    return probe

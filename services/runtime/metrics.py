@@ -90,6 +90,56 @@ DETECTOR_SHADOW_INFER_SECONDS = Histogram(
 )
 DETECTOR_SHADOW_WAITING = Gauge("sightline_detector_shadow_waiting_frames", "Frames that wait for the shadow.")
 
+# ---- outcome
+OUTCOME_RECORDS = Counter(
+    "sightline_outcome_records_total", "Arrivals and verdicts read: joined, undecodable.", ["what"]
+)
+OUTCOME_OUTCOMES = Counter(
+    "sightline_outcome_outcomes_total",
+    "Outcomes acknowledged by Kafka, later revisions included.",
+    ["line", "product", "verdict", "reason"],
+)
+OUTCOME_REVISIONS = Counter(
+    "sightline_outcome_revisions_total", "Outcomes that superseded a part's answer because a view came late.", ["line"]
+)
+OUTCOME_LATE = Counter("sightline_outcome_late_total", "Parts whose answer was decided after the deadline.", ["line"])
+OUTCOME_SECONDS = Histogram(
+    "sightline_outcome_seconds",
+    "From a part's first capture or trigger until its answer was decided.",
+    ["line"],
+    buckets=_LATENCY_S,
+)
+OUTCOME_OPEN_PARTS = Gauge("sightline_outcome_open_parts", "Parts that wait for views.")
+OUTCOME_LAG = Gauge("sightline_outcome_lag_records", "Records behind the end, over the assigned partitions.")
+OUTCOME_CLOCK_SKEW = Counter(
+    "sightline_outcome_clock_skew_total", "Arrivals whose camera's clock was ahead by more than may be.", ["line"]
+)
+OUTCOME_CONNECTION_UP = Gauge(
+    "sightline_outcome_connection_up",
+    "1 while a line's connection delivers, or its PLC's heart beats.",
+    ["line", "connection"],
+)
+OUTCOME_WAITING = Gauge(
+    "sightline_outcome_waiting", "Outcomes and events that a connection has not delivered.", ["line", "connection"]
+)
+OUTCOME_OLDEST_SECONDS = Gauge(
+    "sightline_outcome_oldest_waiting_seconds", "Age of the oldest of them.", ["line", "connection"]
+)
+OUTCOME_DELIVERED = Counter(
+    "sightline_outcome_delivered_total",
+    "Outcomes and events by what came of them: delivered, refused, too_old.",
+    ["line", "connection", "what"],
+)
+OUTCOME_ANSWERED_SECONDS = Histogram(
+    "sightline_outcome_answered_seconds",
+    "From a part's trigger or first capture until the line had its answer.",
+    ["line", "connection"],
+    buckets=_LATENCY_S,
+)
+OUTCOME_LINE_EVENTS = Counter("sightline_outcome_line_events_total", "Line events by kind.", ["line", "kind"])
+OUTCOME_ALARMS = Gauge("sightline_outcome_standing_alarms", "Alarms that nobody has acknowledged.", ["line", "light"])
+OUTCOME_LIGHT = Gauge("sightline_outcome_light", "The stack light: 1 green, 2 amber, 3 red.", ["line"])
+
 # ---- explainer
 _EXPLANATION_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 EXPLAINER_CASES = Counter("sightline_explainer_cases_total", "Explained cases acknowledged by Kafka.", ["kind"])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from services.adapters.brokerprobe import tcp_probe
 from services.adapters.codec import encode_inspection
 from services.adapters.codec_explained import encode_explained_case
 from services.adapters.memory import MemoryBroker, MemoryTopicReader
@@ -14,7 +15,7 @@ from services.core import topics
 from services.core.errors import SettingsError, UnavailableError
 from services.dashboard.components import Component, ComponentBoard, State
 from services.dashboard.explanations import ExplanationIndex
-from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed, tcp_probe
+from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed
 from services.dashboard.live import LiveModel
 from services.runtime.lifecycle import Health, Shutdown
 from tests.support.explained import explained_case, explanation

@@ -1,0 +1,127 @@
+"""What must survive the process, a small file each: replaced whole, so that it is always one state or the next."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import enum
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.adapters.codec_outcome import decode_line_event, encode_line_event
+from services.core.errors import InvalidInputError, ModelFormatError
+from services.core.identity import validate_id
+from services.core.line_event import LineEvent
+from services.core.manifest import read_strictly
+from services.core.plc import ErrorCode, HandshakeMemory, HandshakeState, LineAnswer, TriggeredPart
+from services.core.types import Verdict
+from services.runtime.logging import get_logger
+
+LOG = get_logger(__name__)
+
+
+class MemoryFile:
+    """One JSON value on disk. Used by one thread at a time.
+
+    Args:
+        path: The file; its folder is made.
+        fsync: Wait until the disk has it: survives the loss of power too.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+        self._path = path
+        self._fsync = fsync
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def load(self) -> Any:
+        """What was saved last; None where nothing was, or what lies there is no JSON."""
+        try:
+            return json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            LOG.error("what an earlier life left cannot be read and is left out: %s: %s", self._path.name, error)  # noqa: TRY400
+            return None
+
+    def save(self, value: Any) -> None:
+        """Replace it.
+
+        Raises:
+            OSError: When the disk does not take it; what was there stays.
+        """
+        fresh = self._path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(json.dumps(value, separators=(",", ":")).encode())
+            if self._fsync:
+                file.flush()
+                os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            fresh.replace(self._path)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _SavedAnswer:
+    part_id: str
+    verdict: str
+    revision: int
+    at_ns: int
+    error_code: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _SavedPlace:
+    state: str
+    product: str
+    lot: str
+
+
+def handshake_to_json(memory: HandshakeMemory, events: Sequence[LineEvent]) -> dict[str, Any]:
+    """A handshake's memory as a JSON value, with the events that led to it.
+
+    They are put on record only after it is saved; whoever reads it puts them on record again, with the same ids.
+    """
+    return {
+        **dataclasses.asdict(memory, dict_factory=_plain),
+        "events": [base64.b64encode(encode_line_event(event)).decode() for event in events],
+    }
+
+
+def handshake_from_json(value: Any) -> tuple[HandshakeMemory | None, tuple[LineEvent, ...]]:
+    """Read what :func:`handshake_to_json` gave; nothing where it is none, which is logged: the line begins anew."""
+    if value is None:
+        return None, ()
+    try:
+        if not isinstance(value, dict):
+            raise ModelFormatError(f"a handshake's memory must be an object, got {type(value).__name__}")
+        part = None if value.get("part") is None else read_strictly(TriggeredPart, value["part"], "part")
+        said = None if value.get("answer") is None else _answer(value["answer"])
+        recent = tuple(_answer(one) for one in value.get("recent", ()))
+        saved = read_strictly(_SavedPlace, {key: value.get(key) for key in ("state", "product", "lot")}, "handshake")
+        if part is not None:
+            validate_id(part.part_id, "part_id")
+        events = tuple(decode_line_event(base64.b64decode(one)) for one in value.get("events", ()))
+        memory = HandshakeMemory(
+            HandshakeState(saved.state),
+            saved.product,
+            saved.lot,
+            part,
+            said,
+            recent,
+        )
+    except (InvalidInputError, ValueError, TypeError) as error:
+        LOG.error("what an earlier life of a handshake left is left out: %s", error)  # noqa: TRY400
+        return None, ()
+    return memory, events
+
+
+def _answer(value: object) -> LineAnswer:
+    saved = read_strictly(_SavedAnswer, value, "answer")
+    return LineAnswer(saved.part_id, Verdict(saved.verdict), saved.revision, saved.at_ns, ErrorCode(saved.error_code))
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value.value if isinstance(value, enum.Enum) else value for name, value in items}
