@@ -74,7 +74,7 @@ def _arrival(message: events_pb2.Arrival) -> Arrival:
         cycle_time_ms=at_least("cycle_time_ms", message.cycle_time_ms, 0),
         camera_id=validate_id(message.camera_id, "camera_id") if message.camera_id else "",
         frame_id=validate_frame_id(message.frame_id) if message.frame_id else "",
-        refusal=_text("refusal", message.refusal),
+        refusal=short_text("refusal", message.refusal),
     )
 
 
@@ -167,7 +167,7 @@ def _outcome(message: events_pb2.Outcome) -> Outcome:
         deadline_at_ns=at_least("deadline_at_ns", message.deadline_at_ns, 0),
         decided_at_ns=at_least("decided_at_ns", message.decided_at_ns, 1),
         defect_class=class_name(message.defect_class),
-        detail=_text("detail", message.detail),
+        detail=short_text("detail", message.detail),
     )
 
 
@@ -252,14 +252,15 @@ def _line_event(message: events_pb2.LineEvent) -> LineEvent:
         error_code=at_least("error_code", message.error_code, 0),
         product=validate_id(message.product, "product") if message.product else "",
         lot=validate_id(message.lot, "lot") if message.lot else "",
-        actor=_text("actor", message.actor),
-        detail=_text("detail", message.detail),
+        actor=short_text("actor", message.actor),
+        detail=short_text("detail", message.detail),
         alarm_id=validate_id(message.alarm_id, "alarm_id") if message.alarm_id else "",
         light=LIGHT_FROM_WIRE.get(message.light),
     )
 
 
-def _text(name: str, value: str) -> str:
+def short_text(name: str, value: str) -> str:
+    """Let a text for people through only if it is not too long; raises ``InvalidInputError``."""
     if len(value.encode()) > MAX_SOURCE_BYTES:
         raise InvalidInputError(f"{name} must have at most {MAX_SOURCE_BYTES} bytes, got more")
     return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Sequence
 
 from services.core.errors import InvalidInputError
 
@@ -120,6 +121,25 @@ def line_event_id(line_id: str, connection: str, what: str, at_ns: int) -> str:
         InvalidInputError: If the time is out of range.
     """
     return _uuid7("line-event", at_ns, line_id, connection, what)
+
+
+def alarm_id(line_id: str, rule: str, key: Sequence[str], part_id: str, began_at_ns: int) -> str:
+    """Make the id of an alarm; it sorts by when the part that raised it began.
+
+    Args:
+        line_id: The line, already validated.
+        rule: The rule's name.
+        key: What the count was about, in the rule's order; texts may be empty.
+        part_id: The part that raised it, already validated.
+        began_at_ns: That part's first capture or trigger, nanoseconds since the epoch.
+
+    Returns:
+        A lower-case UUID of version 7 layout; equal arguments give equal ids, so a replay raises the same alarm.
+
+    Raises:
+        InvalidInputError: If the time is out of range.
+    """
+    return _uuid7("alarm", began_at_ns, line_id, rule, *key, part_id)
 
 
 def captured_at_ms(frame_id: str) -> int:

@@ -7,6 +7,7 @@ and the message names the field, so that a version which was made by a newer rel
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import math
 import re
@@ -213,12 +214,34 @@ def load_json(data: bytes, name: str) -> Any:
         raise ModelFormatError(f"{name}: must be JSON, got {error}") from error
 
 
+def dump_json(value: Any) -> bytes:
+    """Write a dataclass as one line of JSON that :func:`read_strictly` reads back; enumerations go by their values.
+
+    Args:
+        value: An instance; no number in it may be infinite or none.
+    """
+    return json.dumps(
+        dataclasses.asdict(value),
+        default=_enum_value,
+        sort_keys=True,
+        allow_nan=False,
+        ensure_ascii=False,
+        separators=(",", ":"),
+    ).encode()
+
+
+def _enum_value(value: object) -> object:
+    if isinstance(value, enum.Enum):
+        return value.value
+    raise TypeError(f"what is written must be plain values and enumerations, got {type(value).__name__}")
+
+
 def read_strictly(kind: type[_T], value: object, where: str) -> _T:
     """Build a value of a declared type from parsed JSON, refusing everything that was not declared.
 
     Args:
-        kind: A dataclass, ``str``, ``int``, ``float``, ``bool``, a ``Literal``, a union of those, ``tuple[X, ...]`` or
-            ``dict[str, X]``.
+        kind: A dataclass, ``str``, ``int``, ``float``, ``bool``, a ``Literal``, an enumeration of texts, a union of
+            scalars, one of those or ``None``, ``tuple[X, ...]`` or ``dict[str, X]``.
         value: Parsed JSON.
         where: Path to the value, for the error message.
 
@@ -252,7 +275,12 @@ def _read_scalar(kind: Any, value: object, where: str) -> Any:
         if value not in get_args(kind):
             raise ModelFormatError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}")
         return value
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return _read_enum(kind, value, where)
     if origin in (Union, UnionType):
+        others = [one for one in get_args(kind) if one is not type(None)]
+        if len(others) == 1:
+            return None if value is None else _read(others[0], value, where)
         if type(value) in get_args(kind):
             return value
         raise ModelFormatError(f"{where} must be a number, a text or true/false, got {type(value).__name__}")
@@ -263,6 +291,13 @@ def _read_scalar(kind: Any, value: object, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ModelFormatError(f"{where} must be finite, got {value}")
     return value
+
+
+def _read_enum(kind: type[enum.Enum], value: object, where: str) -> enum.Enum:
+    for member in kind:
+        if member.value == value and type(value) is str:
+            return member
+    raise ModelFormatError(f"{where} must be one of {', '.join(str(one.value) for one in kind)}, got {value!r}")
 
 
 def _read_dataclass(kind: Any, value: object, where: str) -> Any:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.core.errors import InvalidInputError
 from services.core.identity import (
     MAX_ID_LENGTH,
+    alarm_id,
     captured_at_ms,
     case_id,
     derive_frame_id,
@@ -80,6 +81,20 @@ def test_numbers_out_of_range_are_refused(pass_number: int, time_ns: int) -> Non
 def test_a_source_item_of_a_megabyte_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="4096 bytes"):
         derive_frame_id("cam", "a" * 1_000_000, 0, NOW_NS)
+
+
+def test_an_alarm_id_is_repeatable_and_differs_by_all_that_raised_it() -> None:
+    one = alarm_id("line-1", "three", ("left", "", "scratch"), "part-1", NOW_NS)
+    assert one == alarm_id("line-1", "three", ("left", "", "scratch"), "part-1", NOW_NS)
+    assert captured_at_ms(one) == NOW_NS // 1_000_000
+    others = {
+        alarm_id("line-2", "three", ("left", "", "scratch"), "part-1", NOW_NS),
+        alarm_id("line-1", "four", ("left", "", "scratch"), "part-1", NOW_NS),
+        alarm_id("line-1", "three", ("left", "scratch", ""), "part-1", NOW_NS),
+        alarm_id("line-1", "three", ("left", "", "scratch"), "part-2", NOW_NS),
+        alarm_id("line-1", "three", ("left", "", "scratch"), "part-1", NOW_NS + 1),
+    }
+    assert len(others - {one}) == 5
 
 
 def test_a_case_id_is_repeatable_and_differs_by_frame_alias_and_version() -> None:

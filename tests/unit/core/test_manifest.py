@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 from typing import Any
 
 import pytest
 
 from services.core.errors import ModelFormatError
-from services.core.manifest import Calibration, Lineage, Metric, ModelManifest, Normalisation, validate_alias
+from services.core.manifest import (
+    Calibration,
+    Lineage,
+    Metric,
+    ModelManifest,
+    Normalisation,
+    dump_json,
+    load_json,
+    read_strictly,
+    validate_alias,
+)
 from services.core.preprocessing import Preprocessing
 from services.core.types import OperatingPoint
 
@@ -152,3 +163,36 @@ def test_the_triton_model_is_named_by_alias_and_version() -> None:
 
 def test_ordinary_aliases_are_let_through() -> None:
     assert validate_alias("weld-line.2_top") == "weld-line.2_top"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclasses.dataclass(frozen=True)
+class Painted:
+    name: str
+    colour: Colour
+    second: Colour | None
+    layers: tuple[tuple[int, ...], ...]
+
+
+@pytest.mark.parametrize("second", [None, Colour.BLUE])
+def test_what_is_written_with_enumerations_and_nothing_comes_back(second: Colour | None) -> None:
+    painted = Painted("λ", Colour.RED, second, ((1, 2), ()))
+    data = dump_json(painted)
+    assert read_strictly(Painted, load_json(data, "painted"), "painted") == painted
+
+
+@pytest.mark.parametrize("value", ["green", "RED", None, 1, ["red"]])
+def test_a_value_that_an_enumeration_does_not_have_is_refused(value: object) -> None:
+    with pytest.raises(ModelFormatError, match=r"colour must be one of red, blue, got "):
+        read_strictly(Colour, value, "colour")
+
+
+def test_only_plain_values_and_enumerations_are_written() -> None:
+    with pytest.raises(TypeError, match="must be plain values and enumerations, got bytes"):
+        dump_json(Painted(b"x", Colour.RED, None, ()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dump_json(Metric(float("nan"), 0.0, 1.0, 4))
