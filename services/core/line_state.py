@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from services.core.alarm import Alarm
 from services.core.line_event import Light
+from services.core.plc import HandshakeState
 from services.core.reference_check import ReferenceState
 from services.core.stack_light import LightCause
-
-
-class HandshakeState(enum.Enum):
-    """Where a handshake stands."""
-
-    READY = "ready"
-    """A trigger may come."""
-    BUSY = "busy"
-    """A part is before the cameras, its answer is waited for."""
-    RESULT = "result"
-    """The answer is up and not acknowledged."""
-    RELEASING = "releasing"
-    """It is acknowledged; the line's signals must fall."""
-    SAFE = "safe"
-    """The line's heartbeat stands still; outputs are at the safe level."""
 
 
 @dataclass(frozen=True, slots=True)

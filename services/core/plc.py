@@ -84,13 +84,18 @@ class PlcOutputs:
 
 
 class HandshakeState(enum.Enum):
-    """Where the handshake stands."""
+    """Where a handshake stands."""
 
     READY = "ready"
+    """A trigger may come."""
     BUSY = "busy"
+    """A part is before the cameras, its answer is waited for."""
     RESULT = "result"
+    """The answer is up and not acknowledged."""
     RELEASING = "releasing"
+    """It is acknowledged; the line's signals must fall."""
     SAFE = "safe"
+    """The line's heartbeat stands still; outputs are at the safe level."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from services.core.plc import (
     PlcOutputs,
     TriggeredPart,
 )
-from services.outcome.memory_file import MemoryFile, handshake_from_json, handshake_to_json
+from services.outcome.state_file import BytesFile, handshake_from_json, handshake_to_json
 from services.runtime import metrics
 from services.runtime.logging import get_logger
 
@@ -51,7 +51,7 @@ class PlcConnection:
         self,
         settings: HandshakeSettings,
         image: ProcessImage,
-        memory_file: MemoryFile,
+        memory_file: BytesFile,
         *,
         tell: Callable[[Sequence[LineEvent]], None],
         ask: Callable[[TriggeredPart], None],

@@ -76,7 +76,10 @@ class HandshakeOptions(SettingsGroup):
         default=2_000, ge=10, le=3_600_000, description="A result that stands for longer is an error; it stays."
     )
     heartbeat_timeout_ms: int = Field(
-        default=2_000, ge=0, le=600_000, description="A heartbeat that stands still for longer is lost; 0 = not watched."
+        default=2_000,
+        ge=0,
+        le=600_000,
+        description="A heartbeat that stands still for longer is lost; 0 = not watched.",
     )
     encoder_pitch: int = Field(
         default=0, ge=0, le=1_000_000_000, description="A part comes every so many counts of the encoder; 0 = none."
@@ -164,10 +167,10 @@ class AlarmRuleSettings(SettingsGroup):
     window_s: int = Field(default=0, ge=0, description="rate: within this long.")
     min_parts: int = Field(default=0, ge=0, description="rate: with fewer parts there is no alarm.")
     verdicts: list[Literal["pass", "fail", "review", "late"]] = Field(
-        default_factory=lambda: ["fail", "review"], description="What counts."
+        default=["fail", "review"], description="What counts."
     )
     per: list[Literal["line", "camera", "product", "defect_class"]] = Field(
-        default_factory=lambda: ["line"], description="What counts are kept apart by."
+        default=["line"], description="What counts are kept apart by."
     )
     product: str = Field(default="", description="Only this product counts; empty for all.")
     camera_id: str = Field(default="", description="Only views of this camera count; empty for all.")

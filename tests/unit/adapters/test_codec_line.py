@@ -22,7 +22,8 @@ from services.core.alarm import Alarm
 from services.core.errors import EventDecodeError
 from services.core.identity import alarm_id
 from services.core.line_event import Light
-from services.core.line_state import ConnectionState, HandshakeState, LineState
+from services.core.line_state import ConnectionState, LineState
+from services.core.plc import HandshakeState
 from services.core.reference_check import ReferencePartState, ReferencePhase, ReferenceState
 from services.core.stack_light import LightCause
 from services.core.types import Verdict

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import enum
 import json
@@ -24,8 +23,8 @@ from services.runtime.logging import get_logger
 LOG = get_logger(__name__)
 
 
-class MemoryFile:
-    """One JSON value on disk. Used by one thread at a time.
+class BytesFile:
+    """A few bytes on disk. Used by one thread at a time.
 
     Args:
         path: The file; its folder is made.
@@ -37,17 +36,14 @@ class MemoryFile:
         self._fsync = fsync
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def load(self) -> Any:
-        """What was saved last; None where nothing was, or what lies there is no JSON."""
+    def load(self) -> bytes | None:
+        """What was saved last; None where nothing was."""
         try:
-            return json.loads(self._path.read_bytes())
+            return self._path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            LOG.error("what an earlier life left cannot be read and is left out: %s: %s", self._path.name, error)  # noqa: TRY400
-            return None
 
-    def save(self, value: Any) -> None:
+    def save(self, data: bytes) -> None:
         """Replace it.
 
         Raises:
@@ -55,12 +51,11 @@ class MemoryFile:
         """
         fresh = self._path.with_suffix(".new")
         with fresh.open("wb") as file:
-            file.write(json.dumps(value, separators=(",", ":")).encode())
+            file.write(data)
             if self._fsync:
                 file.flush()
                 os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            fresh.replace(self._path)
+        fresh.replace(self._path)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,22 +74,24 @@ class _SavedPlace:
     lot: str
 
 
-def handshake_to_json(memory: HandshakeMemory, events: Sequence[LineEvent]) -> dict[str, Any]:
-    """A handshake's memory as a JSON value, with the events that led to it.
+def handshake_to_json(memory: HandshakeMemory, events: Sequence[LineEvent]) -> bytes:
+    """A handshake's memory as JSON, with the events that led to it.
 
     They are put on record only after it is saved; whoever reads it puts them on record again, with the same ids.
     """
-    return {
+    value = {
         **dataclasses.asdict(memory, dict_factory=_plain),
         "events": [base64.b64encode(encode_line_event(event)).decode() for event in events],
     }
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
-def handshake_from_json(value: Any) -> tuple[HandshakeMemory | None, tuple[LineEvent, ...]]:
+def handshake_from_json(data: bytes | None) -> tuple[HandshakeMemory | None, tuple[LineEvent, ...]]:
     """Read what :func:`handshake_to_json` gave; nothing where it is none, which is logged: the line begins anew."""
-    if value is None:
+    if data is None:
         return None, ()
     try:
+        value = json.loads(data)
         if not isinstance(value, dict):
             raise ModelFormatError(f"a handshake's memory must be an object, got {type(value).__name__}")
         part = None if value.get("part") is None else read_strictly(TriggeredPart, value["part"], "part")

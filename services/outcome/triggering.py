@@ -1,0 +1,114 @@
+"""Parts that are triggered by a message instead of a PLC's signals: over gRPC, or by an MQTT broker."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from services.core.errors import InvalidInputError
+from services.core.identity import line_event_id, validate_id
+from services.core.line_event import LineEvent, LineEventKind
+from services.core.plc import TriggeredPart
+
+_NS_PER_MS: Final = 1_000_000
+
+
+class Triggering:
+    """What one line makes, and the names of its parts. Thread-safe.
+
+    Args:
+        line_id: The line.
+        products: What may be made on it.
+        recipes: Product by what is said for it.
+        product: What is made until somebody says otherwise.
+        cycle_time_ms: The answer is due this long after the trigger.
+        tell: Puts events on record.
+        clock_ns: Wall clock.
+    """
+
+    def __init__(
+        self,
+        line_id: str,
+        products: Sequence[str],
+        recipes: Mapping[str, str],
+        product: str,
+        cycle_time_ms: int,
+        *,
+        tell: Callable[[Sequence[LineEvent]], None],
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._line_id = line_id
+        self._products = frozenset(products)
+        self._recipes = recipes
+        self._product = product or min(products, default="")
+        self._lot = ""
+        self._cycle_time_ms = cycle_time_ms
+        self._tell = tell
+        self._clock_ns = clock_ns
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    @property
+    def product(self) -> str:
+        """What is made from the next part on; empty where the line has no product."""
+        return self._product
+
+    @property
+    def lot(self) -> str:
+        """The lot from the next part on."""
+        return self._lot
+
+    def trigger(self, connection: str, recipe: str, lot: str, part: str) -> TriggeredPart:
+        """Take a trigger.
+
+        Args:
+            connection: Where it came from.
+            recipe: A product, or what stands for one; empty keeps it.
+            lot: Empty keeps it.
+            part: The part's own id; empty lets it be named.
+
+        Raises:
+            InvalidInputError: If there is no such recipe, or lot or part are no ids; that is on record.
+        """
+        with self._lock:
+            now_ns = self._clock_ns()
+            try:
+                product = self._product_of(recipe)
+                for name, text in (("lot", lot), ("part", part)):
+                    if text:
+                        validate_id(text, name)
+            except InvalidInputError as error:
+                self._say(LineEventKind.TRIGGER_REFUSED, connection, now_ns, detail=str(error))
+                raise
+            self._lot = lot or self._lot
+            if product != self._product:
+                self._product = product
+                self._say(LineEventKind.RECIPE_CHANGED, connection, now_ns)
+            part_id = part or f"{self._line_id[:80]}-{now_ns // _NS_PER_MS:x}-{next(self._numbers):04d}"
+            deadline_at_ns = now_ns + self._cycle_time_ms * _NS_PER_MS
+            self._say(LineEventKind.TRIGGERED, connection, now_ns, part_id=part_id)
+            return TriggeredPart(part_id, product, self._lot, now_ns, deadline_at_ns)
+
+    def _product_of(self, recipe: str) -> str:
+        product = self._recipes.get(recipe, recipe) if recipe else self._product
+        if product not in self._products:
+            known = ", ".join(sorted(self._products)) or "no product"
+            raise InvalidInputError(f"recipe must be one of {known}, got {recipe!r}")
+        return product
+
+    def _say(self, kind: LineEventKind, connection: str, at_ns: int, part_id: str = "", detail: str = "") -> None:
+        event = LineEvent(
+            event_id=line_event_id(self._line_id, connection, f"{kind.value}:{part_id}:{detail[:80]}", at_ns),
+            line_id=self._line_id,
+            at_ns=at_ns,
+            kind=kind,
+            connection=connection,
+            part_id=part_id,
+            product=self._product,
+            lot=self._lot,
+            detail=detail,
+        )
+        self._tell((event,))
