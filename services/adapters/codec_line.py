@@ -10,6 +10,7 @@ from sightline.v1 import events_pb2, outcome_service_pb2
 from services.adapters.codec import VERDICT_FROM_WIRE, VERDICT_TO_WIRE, at_least, class_name, strictly
 from services.adapters.codec_outcome import LIGHT_FROM_WIRE, LIGHT_TO_WIRE, short_text
 from services.core.alarm import Alarm
+from services.core.alarm_rule import AlarmKind
 from services.core.errors import InvalidInputError
 from services.core.identity import validate_frame_id, validate_id
 from services.core.line_event import Light
@@ -27,6 +28,7 @@ _PHASE_TO_WIRE: Final = {
     phase: getattr(outcome_service_pb2, f"REFERENCE_PHASE_{phase.name}") for phase in ReferencePhase
 }
 _PHASE_FROM_WIRE: Final = {int(wire): phase for phase, wire in _PHASE_TO_WIRE.items()}
+_KINDS: Final = {kind.value: kind for kind in AlarmKind}
 _TOKEN: Final = re.compile(r"[a-z][a-z0-9_]{0,31}\Z", re.ASCII)
 
 
@@ -133,7 +135,7 @@ def _connection(message: outcome_service_pb2.ConnectionState) -> ConnectionState
 
 
 def alarm_to_message(alarm: Alarm) -> outcome_service_pb2.AlarmState:
-    """The protobuf form of an alarm; how its rule counts does not go with it."""
+    """The protobuf form of an alarm."""
     return outcome_service_pb2.AlarmState(
         alarm_id=alarm.alarm_id,
         rule=alarm.rule,
@@ -148,6 +150,10 @@ def alarm_to_message(alarm: Alarm) -> outcome_service_pb2.AlarmState:
         acknowledged_at_ns=alarm.acknowledged_at_ns,
         note=alarm.note,
         repeats=alarm.repeats,
+        kind=alarm.kind.value if alarm.kind is not None else "",
+        count=alarm.count,
+        of=alarm.of,
+        window_s=alarm.window_s,
     )
 
 
@@ -185,6 +191,11 @@ def _alarm(message: outcome_service_pb2.AlarmState, line_id: str) -> Alarm:
         acknowledged_at_ns=at_least("acknowledged_at_ns", message.acknowledged_at_ns, 0),
         note=short_text("note", message.note),
         repeats=at_least("repeats", message.repeats, 0),
+        # A newer release may count in a way that is not known here; its text still tells.
+        kind=_KINDS.get(message.kind),
+        count=at_least("count", message.count, 0),
+        of=at_least("of", message.of, 0),
+        window_s=at_least("window_s", message.window_s, 0),
     )
 
 

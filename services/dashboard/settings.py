@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.core.access import Role
+from services.core.loopback import LOOPBACK_NAMES, is_loopback
 from services.runtime.settings import (
     AccountsSettings,
     FeedbackAddressSettings,
@@ -18,19 +18,6 @@ from services.runtime.settings import (
     ServiceSettings,
     SettingsGroup,
 )
-
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address stands for this machine alone."""
-    if host in _LOOPBACK_NAMES:
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
 
 def _host_and_port(name: str, address: str) -> str:
     host, _, port = address.rpartition(":")
@@ -73,7 +60,7 @@ class WebSettings(SettingsGroup):
         if named:
             return named
         # A foreign name that resolves to this machine must not reach a page that asks nobody to sign in.
-        return [*_LOOPBACK_NAMES, self.host] if self.mode == "local" else ["*"]
+        return [*LOOPBACK_NAMES, self.host] if self.mode == "local" else ["*"]
 
 
 class LiveSettings(SettingsGroup):

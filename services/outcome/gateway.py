@@ -21,8 +21,8 @@ from services.core.stack_light import LightCause, light_causes, stack_light
 from services.core.types import Verdict
 from services.outcome.asking import PictureAsker
 from services.outcome.delivery import Delivery
-from services.outcome.state_file import BytesFile
 from services.outcome.plc_connection import PlcConnection
+from services.outcome.state_file import BytesFile
 from services.outcome.triggering import Triggering
 from services.runtime import metrics
 from services.runtime.logging import get_logger
@@ -37,6 +37,8 @@ _NO_OUTCOMES_AFTER_S: Final = 3.0
 #: What is read again of before the start is not shown again.
 _SHOWN_BEFORE_S: Final = 10.0
 _MAX_WATCHERS: Final = 64
+#: What an alarm's count has seen since is read again from the outcomes.
+_SAVE_ALARMS_EVERY_S: Final = 30.0
 _LIGHT_NUMBER: Final = {Light.GREEN: 1, Light.AMBER: 2, Light.RED: 3}
 
 
@@ -116,6 +118,7 @@ class LineGateway:
         self._light: Light | None = None
         self._causes: tuple[LightCause, ...] = ()
         self._unanswered_since_ns = 0
+        self._alarms_saved_s = time.monotonic()
         self._lock = threading.RLock()
         self._watchers: list[Callable[[Outcome], None]] = []
         self._stopping = threading.Event()
@@ -144,6 +147,7 @@ class LineGateway:
         for plc in self._plcs:
             plc.connection.close()
         self._asker.close()
+        self._save_alarms()
 
     def check(self) -> None:
         """Raise what ended one of the line's threads, if anything did."""
@@ -183,7 +187,7 @@ class LineGateway:
         for alarm in raised:
             LOG.warning("alarm: %s", alarm.text, extra={"line": self.line_id, "alarm": alarm.alarm_id})
         if raised:
-            self._files.alarms.save(self._alarms.to_json())
+            self._save_alarms()
             self._tell(
                 tuple(self._event(LineEventKind.ALARM_RAISED, alarm.raised_at_ns, alarm=alarm) for alarm in raised)
             )
@@ -215,17 +219,13 @@ class LineGateway:
         self._asker.ask(taken, lambda _part_id, _why: None)
         return taken
 
-    def ask_for(self, plc: Callable[[], PlcConnection], part: TriggeredPart) -> None:
-        """Have pictures of a PLC's part taken; it is told where none will come."""
-        self._asker.ask(part, lambda part_id, why: plc().no_camera(part_id, why))
-
     def acknowledge(self, alarm_id: str, person: str, note: str) -> Alarm:
         """Acknowledge an alarm; raises ``NotFoundError`` and ``InvalidInputError`` as the board does."""
         with self._lock:
             at_ns = self._clock_ns()
             alarm = self._alarms.acknowledge(alarm_id, person, at_ns, note)
             if alarm.acknowledged_at_ns == at_ns:
-                self._files.alarms.save(self._alarms.to_json())
+                self._save_alarms()
                 self._tell((self._event(LineEventKind.ALARM_ACKNOWLEDGED, at_ns, alarm=alarm, actor=person),))
         self.look()
         return alarm
@@ -255,6 +255,11 @@ class LineGateway:
             )
 
     @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """Its receivers' deliveries, in the order of the settings."""
+        return tuple(one.delivery for one in self._deliveries)
+
+    @property
     def light(self) -> Light | None:
         """What the stack light shows; None before the first look."""
         return self._light
@@ -276,6 +281,8 @@ class LineGateway:
             due = self._reference.due(self._shifts, now_ns)
             if due is not None:
                 self._begin_check(due.name, "")
+            if time.monotonic() - self._alarms_saved_s >= _SAVE_ALARMS_EVERY_S:
+                self._save_alarms()
             self._watch_misses(now_ns)
             causes = self._look_for_causes(now_ns)
             light = stack_light(causes)
@@ -312,6 +319,10 @@ class LineGateway:
         )
 
     # ---- record
+
+    def _save_alarms(self) -> None:
+        self._files.alarms.save(self._alarms.to_json())
+        self._alarms_saved_s = time.monotonic()
 
     def _begin_check(self, occasion: str, person: str) -> None:
         events = self._reference.begin(occasion, self._clock_ns())

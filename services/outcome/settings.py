@@ -12,6 +12,7 @@ from services.core.errors import InvalidInputError
 from services.core.identity import validate_id
 from services.core.joining import JoinLimits
 from services.core.line_event import Light
+from services.core.loopback import is_loopback
 from services.core.outcome import WORST_OF_ALL, FailClause, PartPlan, PartPlans
 from services.core.plc import HandshakeSettings
 from services.core.reference_check import ReferenceCheck, ReferencePart
@@ -99,10 +100,30 @@ class OpcUaSettings(HandshakeOptions):
 
     kind: Literal["opcua"]
     port: Port = 4840
-    username: str = Field(default="", description="User that the PLC signs in as; empty lets anybody in.")
-    password: SecretStr = Field(default=SecretStr(""), description="That user's password.")
-    certificate_file: Path | None = Field(default=None, description="Our certificate (DER or PEM), for encryption.")
+    certificate_file: Path | None = Field(
+        default=None,
+        description="Our certificate, DER or PEM; without one, everybody is let in unencrypted, on loopback only.",
+    )
     key_file: Path | None = Field(default=None, description="That certificate's key.")
+    username: str = Field(default="", description="User that the PLC signs in as, with a certificate of ours.")
+    password: SecretStr = Field(default=SecretStr(""), description="That user's password.")
+    trusted_files: list[Path] = Field(
+        default_factory=list, description="Certificates of PLCs that are let in; empty lets every one that signs in."
+    )
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file must be set together, got one of them")
+        if self.certificate_file is None and (self.username or self.trusted_files):
+            raise ValueError("a user or trusted certificates need certificate_file, got none")
+        if self.certificate_file is None and not is_loopback(self.host):
+            raise ValueError(
+                f"OPC UA without a certificate must be served on loopback, where nobody signs in, got {self.host!r}"
+            )
+        if self.certificate_file is not None and not (self.username or self.trusted_files):
+            raise ValueError("with a certificate a user or trusted certificates must be named, got neither")
+        return self
 
 
 class ReceiverOptions(SettingsGroup):

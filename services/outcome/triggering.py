@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from services.core.errors import InvalidInputError
 from services.core.identity import line_event_id, validate_id
@@ -14,6 +15,7 @@ from services.core.line_event import LineEvent, LineEventKind
 from services.core.plc import TriggeredPart
 
 _NS_PER_MS: Final = 1_000_000
+_LISTEN_S: Final = 0.5
 
 
 class Triggering:
@@ -112,3 +114,109 @@ class Triggering:
             detail=detail,
         )
         self._tell((event,))
+
+
+class Trigger(Protocol):
+    """A trigger as a message brings it."""
+
+    @property
+    def recipe(self) -> str:
+        """A product, or what stands for one; empty keeps it."""
+        ...
+
+    @property
+    def lot(self) -> str:
+        """Empty keeps it."""
+        ...
+
+    @property
+    def part_id(self) -> str:
+        """The part's own id; empty lets it be named."""
+        ...
+
+
+class TriggerSource(Protocol):
+    """Where triggers come in as messages."""
+
+    def take_triggers(self, timeout_s: float) -> Sequence[Trigger]:
+        """Those that came, or nothing within ``timeout_s``."""
+        ...
+
+    def malformed(self) -> Sequence[str]:
+        """What came since the last call that is no trigger, in words for people."""
+        ...
+
+
+class TriggerListener:
+    """Takes triggers from a source on a thread of its own.
+
+    Args:
+        line_id: The line.
+        connection: The source, as settings name it.
+        source: Where they come in.
+        trigger: Takes one: connection, recipe, lot, part.
+        tell: Puts events on record.
+        clock_ns: Wall clock.
+    """
+
+    def __init__(
+        self,
+        line_id: str,
+        connection: str,
+        source: TriggerSource,
+        trigger: Callable[[str, str, str, str], object],
+        *,
+        tell: Callable[[Sequence[LineEvent]], None],
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._line_id = line_id
+        self._connection = connection
+        self._source = source
+        self._trigger = trigger
+        self._tell = tell
+        self._clock_ns = clock_ns
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"triggers-{connection}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the listening, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Listen no more; idempotent."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                for one in self._source.take_triggers(_LISTEN_S):
+                    # What breaks a rule is on record; the next one may be right.
+                    with contextlib.suppress(InvalidInputError):
+                        self._trigger(self._connection, one.recipe, one.lot, one.part_id)
+                self._tell_malformed()
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread and raised there
+            self._failure = error
+
+    def _tell_malformed(self) -> None:
+        at_ns = self._clock_ns()
+        events = tuple(
+            LineEvent(
+                event_id=line_event_id(self._line_id, self._connection, f"malformed:{number}", at_ns),
+                line_id=self._line_id,
+                at_ns=at_ns,
+                kind=LineEventKind.MALFORMED,
+                connection=self._connection,
+                detail=text,
+            )
+            for number, text in enumerate(self._source.malformed())
+        )
+        if events:
+            self._tell(events)
