@@ -108,6 +108,7 @@ class Cameras:
             in_flight_frames=settings.in_flight_frames,
             in_flight_bytes=max(1_000_000, settings.in_flight_bytes // len(settings.cameras)),
             outage_after_s=settings.spool.outage_after_s,
+            arrivals=settings.arrivals,
         )
         self._outboxes.append(outbox)
         return outbox

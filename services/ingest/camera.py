@@ -9,7 +9,8 @@ from typing import Final
 from services.core.errors import SightlineError
 from services.core.identity import derive_frame_id
 from services.core.types import Frame
-from services.ingest.outbox import ClosedError, Outbox, Receipt
+from services.ingest.entry import Receipt
+from services.ingest.outbox import ClosedError, Outbox
 from services.ingest.outgoing import Outgoing
 from services.ingest.parts import PartNames, checked_item_name
 from services.ingest.settings import CameraSettings

@@ -16,7 +16,8 @@ from services.adapters.codec import image_ref_to_message
 from services.core.errors import EmptyImageError, ImageTooLargeError, InvalidInputError, NotFoundError, SightlineError
 from services.core.identity import id_from_idempotency_key, id_from_text, validate_id
 from services.core.types import Frame
-from services.ingest.outbox import Outbox, Receipt
+from services.ingest.entry import Receipt
+from services.ingest.outbox import Outbox
 from services.ingest.outgoing import Outgoing
 from services.ingest.settings import CameraSettings
 from services.ingest.state import CameraState

@@ -219,6 +219,7 @@ class IngestSettings(ServiceSettings):
     limits: LimitSettings = LimitSettings()
     spool: SpoolSettings = SpoolSettings()
     cameras: list[CameraSettings] = Field(min_length=1)
+    arrivals: bool = Field(default=True, description="Write an arrival for each frame; the outcome service needs them.")
     in_flight_frames: int = Field(
         default=128, ge=1, le=10_000, description="Frames of one camera that may wait for their acknowledgement."
     )
