@@ -34,9 +34,11 @@ from services.ingest.source import Source
 from services.ingest.sources.genicam import GenicamCameraSource
 from services.ingest.sources.replay import ReplaySource
 from services.ingest.sources.simulated import SimulatedLineSource
+from services.ingest.sources.triggered import TriggeredSource
 from services.ingest.sources.video import VideoSource, rtsp_source, usb_source
 from services.ingest.sources.watch import WatchSource
 from services.ingest.state import CameraState, line_epoch_ns
+from services.ingest.triggers import TriggerDesk, TriggerQueue
 from services.runtime import metrics
 from services.runtime.logging import get_logger
 
@@ -52,7 +54,7 @@ class Cameras:
         writer: RecordWriter,
         store: ObjectStore,
         *,
-        make_source: Callable[[CameraSettings, IngestSettings, int], Source] | None = None,
+        make_source: Callable[[CameraSettings, IngestSettings, int, TriggerQueue | None], Source] | None = None,
     ) -> None:
         """Open every spool and state; nothing is read from a source yet.
 
@@ -69,6 +71,7 @@ class Cameras:
         self.pushed: dict[str, PushCamera] = {}
         self._outboxes: list[Outbox] = []
         self._states: list[CameraState] = []
+        self._queues: list[TriggerQueue] = []
         build = make_source or source_of
         for camera in settings.cameras:
             folder = settings.spool.directory / camera.camera_id
@@ -85,10 +88,15 @@ class Cameras:
                 )
                 metrics.INGEST_SOURCE_UP.labels(camera.camera_id).set(1)
             else:
-                source = build(camera, settings, epoch_ns)
+                queue = TriggerQueue(camera.camera_id, camera.line_id) if camera.triggered else None
+                if queue is not None:
+                    self._queues.append(queue)
+                source = build(camera, settings, epoch_ns, queue)
                 state = CameraState(folder / "state.json", repeats=source.repeats)
-                self.pulled.append(Camera(camera, source, outbox, state, PartNames(camera, epoch_ns)))
+                parts = PartNames(camera, epoch_ns)
+                self.pulled.append(Camera(camera, source, outbox, state, parts, triggers=queue))
             self._states.append(state)
+        self.triggers = TriggerDesk(self._queues)
 
     def _outbox(
         self, camera: CameraSettings, settings: IngestSettings, folder: Path, writer: RecordWriter, store: ObjectStore
@@ -108,6 +116,7 @@ class Cameras:
             in_flight_frames=settings.in_flight_frames,
             in_flight_bytes=max(1_000_000, settings.in_flight_bytes // len(settings.cameras)),
             outage_after_s=settings.spool.outage_after_s,
+            arrivals=settings.arrivals,
         )
         self._outboxes.append(outbox)
         return outbox
@@ -129,6 +138,8 @@ class Cameras:
             camera.stop(0)
         for camera in self.pulled:
             camera.stop(max(0.1, (end_s - time.monotonic()) / 2))
+        for queue in self._queues:
+            queue.end()
         for outbox in self._outboxes:
             with contextlib.suppress(SightlineError):
                 outbox.close(max(0.5, end_s - time.monotonic()))
@@ -149,15 +160,21 @@ def _lock(directory: Path) -> int:
     return file
 
 
-def source_of(camera: CameraSettings, settings: IngestSettings, epoch_ns: int) -> Source:
+def source_of(
+    camera: CameraSettings, settings: IngestSettings, epoch_ns: int, triggers: TriggerQueue | None = None
+) -> Source:
     """Build the source that a camera's settings describe.
 
     Args:
         camera: One camera whose frames are not pushed.
         settings: All settings.
         epoch_ns: When the camera's line first ran.
+        triggers: The parts that a triggered camera must take a picture of; None where it runs freely.
     """
     source = camera.source
+    if triggers is not None and isinstance(source, SimulatedSource | FolderReplaySource):
+        # The line sets the pace.
+        source = source.model_copy(update={"rate_fps": 0.0})
     max_bytes = settings.limits.max_image_bytes
 
     def dropped() -> None:
@@ -172,13 +189,16 @@ def source_of(camera: CameraSettings, settings: IngestSettings, epoch_ns: int) -
         case VideoFileSource():
             built = VideoSource(source)
         case SimulatedSource():
-            built = SimulatedLineSource(source, drawing=source.drawing or camera.product, epoch_ns=epoch_ns)
+            drawing = source.drawing or camera.product
+            built = SimulatedLineSource(source, drawing=drawing, epoch_ns=epoch_ns, triggers=triggers)
         case RtspSource():
-            built = rtsp_source(source, dropped)
+            built = rtsp_source(source, dropped, triggers)
         case UsbSource():
-            built = usb_source(source, dropped)
+            built = usb_source(source, dropped, triggers)
         case GenicamSource():
-            built = GenicamCameraSource(source)
+            built = GenicamCameraSource(source, triggers=triggers)
         case _:
             raise TypeError(f"a camera of kind {source.kind} is not read, it is pushed to")
-    return built
+    if triggers is None:
+        return built
+    return TriggeredSource(built, triggers, live=isinstance(source, RtspSource | UsbSource | GenicamSource))

@@ -9,12 +9,14 @@ from typing import Final
 from services.core.errors import SightlineError
 from services.core.identity import derive_frame_id
 from services.core.types import Frame
-from services.ingest.outbox import ClosedError, Outbox, Receipt
+from services.ingest.entry import Receipt
+from services.ingest.outbox import ClosedError, Outbox
 from services.ingest.outgoing import Outgoing
 from services.ingest.parts import PartNames, checked_item_name
 from services.ingest.settings import CameraSettings
 from services.ingest.source import Cursor, Item, Source
 from services.ingest.state import CameraState
+from services.ingest.triggers import TriggerQueue
 from services.runtime import metrics, tracing
 from services.runtime.logging import get_logger
 from services.runtime.retry import Backoff
@@ -36,13 +38,26 @@ class Camera:
         state: CameraState,
         parts: PartNames,
         *,
+        triggers: TriggerQueue | None = None,
         retry_cap_s: float = 30.0,
     ) -> None:
+        """Wire it; nothing is read yet.
+
+        Args:
+            settings: The camera's.
+            source: Gives its pictures.
+            outbox: Takes its frames.
+            state: Its sequence and its place.
+            parts: Names the parts where no trigger does.
+            triggers: Told of the pictures that were taken for a trigger; None where the camera runs freely.
+            retry_cap_s: Longest time between two tries to open the source.
+        """
         self._settings = settings
         self._source = source
         self._outbox = outbox
         self._state = state
         self._parts = parts
+        self._triggers = triggers
         self._backoff = Backoff(first_s=0.5, cap_s=retry_cap_s)
         self._stopping = threading.Event()
         self._cursor: Cursor = state.cursor
@@ -75,6 +90,9 @@ class Camera:
         while not self._stopping.is_set() and not self._source.exhausted:
             try:
                 self._source.open(self._cursor)
+                if self._triggers is not None:
+                    # Its first picture may be long in coming, and nothing is wrong with that.
+                    up.set(1)
                 while not self._stopping.is_set() and not self._source.exhausted:
                     item = self._source.read(_READ_S)
                     if item is not None:
@@ -94,6 +112,8 @@ class Camera:
         up.set(0)
         if self._source.exhausted:
             LOG.info("the source is at its end", extra=self._log)
+            if self._triggers is not None:
+                self._triggers.end()
 
     def _failed(self, why: str) -> None:
         metrics.INGEST_SOURCE_UP.labels(self.camera_id).set(0)
@@ -112,6 +132,8 @@ class Camera:
         with _TRACER.start_as_current_span("ingest.frame"):
             outgoing = self._outgoing(item, sequence, tuple(tracing.inject()))
         metrics.INGEST_FRAMES.labels(self.camera_id).inc()
+        if item.trigger is not None and self._triggers is not None:
+            self._triggers.taken(item.trigger, self._settings.cycle_time_ms)
         if item.refusal:
             metrics.INGEST_REFUSED.labels(self.camera_id, item.refusal_reason).inc()
             LOG.warning(
@@ -129,17 +151,23 @@ class Camera:
         self._cursor = item.cursor
 
     def _outgoing(self, item: Item, sequence: int, headers: tuple[tuple[str, bytes], ...]) -> Outgoing:
-        settings = self._settings
+        settings, trigger = self._settings, item.trigger
+        if trigger is None:
+            frame_id = derive_frame_id(settings.camera_id, item.source_item, item.pass_number, item.item_time_ns)
+        else:
+            # The same trigger makes the same frame, whatever picture was taken for it.
+            frame_id = derive_frame_id(settings.camera_id, trigger.part_id, 0, trigger.triggered_at_ns)
         frame = Frame(
-            frame_id=derive_frame_id(settings.camera_id, item.source_item, item.pass_number, item.item_time_ns),
-            part_id=self._parts.part_id(item, sequence),
+            frame_id=frame_id,
+            part_id=self._parts.part_id(item, sequence) if trigger is None else trigger.part_id,
             line_id=settings.line_id,
             camera_id=settings.camera_id,
-            product=settings.product,
+            product=(trigger.product if trigger is not None else "") or settings.product,
             sequence=sequence,
             captured_at_ns=max(1, min(item.captured_at_ns, time.time_ns())),
             cycle_time_ms=settings.cycle_time_ms,
             source_item=checked_item_name(item.source_item),
+            lot=trigger.lot if trigger is not None else "",
             image=item.image,
         )
         return Outgoing(frame, headers, item.refusal, item.refusal_reason)

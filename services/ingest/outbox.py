@@ -4,6 +4,10 @@ As long as all is well a frame goes straight to the writer. When an acknowledgem
 or the writer or the store says that it is away, an outage begins: what is unacknowledged and everything that follows
 goes to the spool, in order. One thread tries the oldest frame until it gets through, drains the rest in order, and
 ends the outage when the spool is empty. What was in flight when the outage began may arrive twice, with the same id.
+
+A frame is one record or two: ahead of its own goes the word of its part (``arrivals.py``), which does not wait for the
+upload of a large image. A frame is safe only once both are acknowledged. While the store alone is away the word still
+goes at once and only the frames wait on disk: whoever answers for the part must know of it in time.
 """
 
 from __future__ import annotations
@@ -12,16 +16,18 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from services.adapters.ports import ObjectStore, RecordWriter
 from services.adapters.spool import Spool, SpooledRecord
 from services.core.errors import EventDecodeError, InvalidInputError, SightlineError, SpoolFullError, UnavailableError
-from services.core.types import ImageRef, RecordPosition
-from services.ingest.outgoing import Outgoing, from_disk, to_disk, to_record
+from services.core.types import RecordPosition
+from services.ingest.arrivals import Arrivals, is_final
+from services.ingest.entry import Entry, OnSafe, Receipt
+from services.ingest.outgoing import Outgoing, OutgoingRecord, from_disk, to_disk, to_record
 from services.runtime import metrics
 from services.runtime.logging import get_logger
 from services.runtime.retry import Backoff
@@ -39,30 +45,8 @@ class ClosedError(UnavailableError):
     reason = "closing"
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """How a frame is safe."""
-
-    spooled: bool
-    image_ref: ImageRef | None = None
-
-
-OnSafe = Callable[[Receipt], None]
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    outgoing: Outgoing
-    on_safe: OnSafe | None
-    image_ref: ImageRef | None = None
-    sent_s: float = 0.0
-    """0 = was not sent yet."""
-    acknowledged: bool = False
-    error: SightlineError | None = None
-
-    @property
-    def under_way(self) -> bool:
-        return self.sent_s > 0 and not self.acknowledged and self.error is None
+class _StoreAwayError(UnavailableError):
+    """The store does not take an image; it says nothing of the broker."""
 
 
 class Outbox:
@@ -80,6 +64,7 @@ class Outbox:
         in_flight_bytes: int = 16_000_000,
         outage_after_s: float = 2.0,
         retry_cap_s: float = 5.0,
+        arrivals: bool = True,
     ) -> None:
         """Wire it and start its thread.
 
@@ -93,9 +78,11 @@ class Outbox:
             in_flight_bytes: Bytes of those frames; one larger frame may wait alone.
             outage_after_s: Without an acknowledgement for this long, frames go to disk.
             retry_cap_s: Longest time between two tries during an outage.
+            arrivals: Whether the word of its part goes ahead of each frame.
         """
         self._camera_id = camera_id
         self._writer = writer
+        self._arrivals = Arrivals(writer, enabled=arrivals)
         self._store = store
         self._spool = spool
         self._inline_limit_bytes = inline_limit_bytes
@@ -108,11 +95,13 @@ class Outbox:
         self._order = threading.RLock()
         #: Guards what follows; held for moments only.
         self._state = threading.Condition(threading.Lock())
-        self._pending: deque[_Entry] = deque()
-        self._left: deque[_Entry] = deque()
-        self._spooled: dict[int, _Entry] = {}
+        self._pending: deque[Entry] = deque()
+        self._left: deque[Entry] = deque()
+        self._spooled: dict[int, Entry] = {}
         self._told_full = False
         self._probing = True
+        #: Whether arrivals go at once although frames go to disk: only the store is away.
+        self._ahead = False
         self._closing = False
         self._direct = len(spool) == 0
         self._dropped_told = 0
@@ -140,49 +129,65 @@ class Outbox:
         Raises:
             ClosedError: When the outbox closes before the frame is safe.
         """
+        entry = Entry(outgoing, on_safe)
         # With the order held, so that another stream's frame of this camera does not overtake during the upload.
         with self._order:
-            if self._direct and self._send(outgoing, on_safe):
+            if self._direct and self._send(entry):
                 return
-            while not self._put_on_disk(outgoing, on_safe):
+            while not self._put_on_disk(entry):
                 self._wait_for_room()
-                if self._direct and self._send(outgoing, on_safe):
+                if self._direct and self._send(entry):
                     return
 
-    def _send(self, outgoing: Outgoing, on_safe: OnSafe) -> bool:
+    def _send(self, entry: Entry) -> bool:
         """Send it straight; False when an outage began instead."""
-        if not self._wait_for_window(outgoing.size_bytes):
+        if not self._wait_for_window(entry.outgoing.size_bytes):
             return False
-        entry = _Entry(outgoing, on_safe)
         try:
             self._dispatch(entry)
         except InvalidInputError as error:
-            return self._send(_refused(outgoing, error), on_safe)
+            return self._send(Entry(_refused(entry.outgoing, error), entry.on_safe))
         except SightlineError as error:
-            self._begin_outage(str(error))
+            self._begin_outage(str(error), ahead=isinstance(error, _StoreAwayError))
             return False
         return True
 
-    def _dispatch(self, entry: _Entry) -> None:
-        record = to_record(entry.outgoing, self._store, inline_limit_bytes=self._inline_limit_bytes)
+    def _dispatch(self, entry: Entry) -> None:
+        # Before the image, whose upload may take its time.
+        entry.arrival = self._arrivals.send(entry.outgoing)
+        record = self._record(entry.outgoing)
         entry.image_ref = record.image_ref
-        entry.sent_s = time.monotonic()
-        future = self._writer.send(record.topic, key=record.key, value=record.value, headers=record.headers)
+        began_s = time.monotonic()
+        frame = self._writer.send(record.topic, key=record.key, value=record.value, headers=record.headers)
+        sent = [frame] if entry.arrival is None else [entry.arrival, frame]
+        entry.sent_s = began_s
         with self._state:
+            entry.unsettled = len(sent)
             self._pending.append(entry)
             self._pending_bytes += entry.outgoing.size_bytes
-        future.add_done_callback(lambda done: self._settled(entry, done))
+        for future in sent:
+            future.add_done_callback(lambda done: self._settled(entry, done))
 
-    def _settled(self, entry: _Entry, future: Future[RecordPosition]) -> None:
+    def _record(self, outgoing: Outgoing) -> OutgoingRecord:
+        try:
+            return to_record(outgoing, self._store, inline_limit_bytes=self._inline_limit_bytes)
+        except InvalidInputError:
+            raise
+        except SightlineError as error:
+            raise _StoreAwayError(str(error)) from error
+
+    def _settled(self, entry: Entry, future: Future[RecordPosition]) -> None:
         error = future.exception()
+        if future is entry.arrival and is_final(error):
+            error = None
         safe: list[tuple[OnSafe, Receipt]] = []
         with self._state:
-            if error is None:
-                entry.acknowledged = True
+            entry.unsettled -= 1
+            if error is not None:
+                entry.error = error if isinstance(error, SightlineError) else UnavailableError(f"write failed: {error}")
+            elif entry.acknowledged:
                 metrics.INGEST_PUBLISHED.labels(self._camera_id).inc()
                 metrics.INGEST_PUBLISH_SECONDS.observe(time.monotonic() - entry.sent_s)
-            else:
-                entry.error = error if isinstance(error, SightlineError) else UnavailableError(f"write failed: {error}")
             while self._pending and self._pending[0].acknowledged:
                 done = self._pending.popleft()
                 self._pending_bytes -= done.outgoing.size_bytes
@@ -217,13 +222,13 @@ class Outbox:
         if self._closing:
             raise ClosedError("an outbox must be open to take a frame, got a closing one")
 
-    def _put_on_disk(self, outgoing: Outgoing, on_safe: OnSafe) -> bool:
+    def _put_on_disk(self, entry: Entry) -> bool:
         with self._state:
             self._check_open()
             if self._left:
                 return False
         try:
-            self._append(_Entry(outgoing, on_safe))
+            self._append(entry)
         except SpoolFullError as error:
             if not self._told_full:
                 LOG.warning("the spool is full and the camera waits: %s", error, extra={"camera": self._camera_id})
@@ -232,8 +237,12 @@ class Outbox:
         self._told_full = False
         return True
 
-    def _append(self, entry: _Entry) -> None:
+    def _append(self, entry: Entry) -> None:
         number = self._spool.append(to_disk(entry.outgoing))
+        if entry.arrival is None and self._ahead:
+            entry.arrival = self._tell_ahead(entry.outgoing)
+        if entry.arrival is not None:
+            self._arrivals.keep(number, entry.arrival)
         with self._state:
             if entry.sent_s:
                 # It may arrive yet; then the drain leaves it out.
@@ -242,6 +251,14 @@ class Outbox:
         self._tell_gauges()
         if on_safe is not None:
             on_safe(Receipt(spooled=True))
+
+    def _tell_ahead(self, outgoing: Outgoing) -> Future[RecordPosition] | None:
+        try:
+            return self._arrivals.send(outgoing)
+        except SightlineError:
+            # Now the broker is away too: the word waits with its frame.
+            self._ahead = False
+            return None
 
     def _wait_for_room(self) -> None:
         # The drain needs the order now and then; give it up while waiting.
@@ -254,11 +271,12 @@ class Outbox:
 
     # ---- outage
 
-    def _begin_outage(self, why: str) -> None:
+    def _begin_outage(self, why: str, *, ahead: bool = False) -> None:
         with self._order:
             if not self._direct:
                 return
             self._direct = False
+            self._ahead = ahead
             with self._state:
                 # Frames in flight may fail yet: they go to disk first, so that nothing overtakes them.
                 self._left.extend(self._pending)
@@ -338,9 +356,9 @@ class Outbox:
         with self._state:
             return any(entry.under_way for entry in [*self._spooled.values(), *self._left])
 
-    def _oldest(self) -> list[tuple[int, _Entry | None]]:
+    def _oldest(self) -> list[tuple[int, Entry | None]]:
         """The oldest frames: of the spool, or of memory when the disk takes nothing."""
-        found: list[tuple[int, _Entry | None]] = []
+        found: list[tuple[int, Entry | None]] = []
         size_bytes = 0
         for record in self._spool.peek(1 if self._probing else _DRAIN_FRAMES):
             size_bytes += len(record.value)
@@ -351,64 +369,78 @@ class Outbox:
             found.append((0, self._left[0]))
         return found
 
-    def _from_disk(self, record: SpooledRecord) -> _Entry | None:
+    def _from_disk(self, record: SpooledRecord) -> Entry | None:
         known = self._spooled.get(record.number)
         if known is not None and known.acknowledged:
             return known
         try:
-            return _Entry(from_disk(record.value), None)
+            return Entry(from_disk(record.value), None)
         except EventDecodeError:
             LOG.exception("a spooled frame cannot be read and is left out", extra={"camera": self._camera_id})
             metrics.INGEST_REFUSED.labels(self._camera_id, "spool_undecodable").inc()
             return None
 
-    def _drain(self, entries: Sequence[tuple[int, _Entry | None]]) -> None:
+    def _drain(self, entries: Sequence[tuple[int, Entry | None]]) -> None:
         """Send them in order; take away those that arrived before the first that did not."""
-        sent: list[tuple[int, _Entry | None, Future[RecordPosition] | None]] = []
+        sent: list[tuple[int, Entry | None, Future[RecordPosition] | None]] = []
         failure: SightlineError | None = None
         for number, entry in entries:
             try:
                 done = entry is None or entry.acknowledged
-                sent.append((number, entry, None if done or entry is None else self._resend(entry)))
+                sent.append((number, entry, None if done or entry is None else self._resend(number, entry)))
             except SightlineError as error:
                 failure = error
                 break
-        for number, entry, future in sent:
+        for number, entry, frame in sent:
             try:
-                if future is not None:
-                    self._await(future)
+                if entry is not None and frame is not None:
+                    self._await(entry, frame)
                     metrics.INGEST_PUBLISHED.labels(self._camera_id).inc()
             except InvalidInputError as error:
                 # Only the broker's own limit can say so this late: the word of it goes instead.
                 if entry is not None:
-                    self._await(self._resend(_Entry(_refused(entry.outgoing, error), None)))
+                    refused = Entry(_refused(entry.outgoing, error), None)
+                    self._await(refused, self._resend(0, refused))
             except SightlineError as error:
                 failure = error
                 break
             self._arrived(number, entry)
         self._probing = failure is not None
         if failure is not None:
+            self._ahead = isinstance(failure, _StoreAwayError) and self._arrivals.told(entries[0][0])
             raise failure
         self._backoff.reset()
 
-    def _await(self, future: Future[RecordPosition]) -> None:
+    def _await(self, entry: Entry, frame: Future[RecordPosition]) -> None:
+        for future in (entry.arrival, frame):
+            error = None if future is None else self._error_of(future)
+            if error is not None and not (future is entry.arrival and is_final(error)):
+                raise error
+
+    def _error_of(self, future: Future[RecordPosition]) -> BaseException | None:
         while not self._closing:
             with contextlib.suppress(TimeoutError):
-                future.result(timeout=_TICK_S)
-                return
+                return future.exception(timeout=_TICK_S)
         raise ClosedError("an outbox must be open to drain its spool, got a closing one")
 
-    def _resend(self, entry: _Entry) -> Future[RecordPosition]:
+    def _resend(self, number: int, entry: Entry) -> Future[RecordPosition]:
+        """Send a frame again, and the word of its part unless that is known to have arrived; 0 = not on disk."""
+        entry.arrival = None if number and self._arrivals.told(number) else self._arrivals.send(entry.outgoing)
+        if number and entry.arrival is not None:
+            self._arrivals.keep(number, entry.arrival)
         try:
-            record = to_record(entry.outgoing, self._store, inline_limit_bytes=self._inline_limit_bytes)
+            record = self._record(entry.outgoing)
         except InvalidInputError as error:
-            record = to_record(_refused(entry.outgoing, error), self._store, inline_limit_bytes=0)
+            refused = _refused(entry.outgoing, error)
+            entry.arrival = self._arrivals.send(refused)
+            record = to_record(refused, self._store, inline_limit_bytes=0)
         entry.image_ref = record.image_ref
         return self._writer.send(record.topic, key=record.key, value=record.value, headers=record.headers)
 
-    def _arrived(self, number: int, entry: _Entry | None) -> None:
+    def _arrived(self, number: int, entry: Entry | None) -> None:
         if number:
             self._spool.acknowledge(number)
+            self._arrivals.forget(number)
             with self._state:
                 for each in [each for each in self._spooled if each <= number]:
                     del self._spooled[each]
@@ -428,6 +460,7 @@ class Outbox:
         try:
             if len(self._spool) == 0 and not self._left and not self._closing:
                 self._direct = True
+                self._ahead = False
                 self._spooled.clear()
                 LOG.info("frames go straight again", extra={"camera": self._camera_id})
         finally:

@@ -1,4 +1,4 @@
-"""A frame on its way to Kafka: what waits in memory or on the spool's disk, and the record that it becomes."""
+"""A frame on its way to Kafka: what waits in memory or on the spool's disk, and the records that it becomes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.adapters.codec import decode_frame, encode_frame
+from services.adapters.codec_outcome import encode_arrival
 from services.adapters.ports import Headers, ObjectStore
 from services.core import topics
 from services.core.errors import EventDecodeError
+from services.core.outcome import Arrival
 from services.core.types import Frame, ImageRef
 from services.ingest.encoding import content_type_of, suffix_of
 
 #: More than a frame's fields, key and headers together ever take.
 _ENVELOPE_BYTES: Final = 1_024
 _LENGTH_BYTES: Final = 4
+#: Enough to understand a refusal by; an arrival stays small.
+_REFUSAL_CHARACTERS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,27 @@ def from_disk(data: bytes) -> Outgoing:
     except (ValueError, KeyError, TypeError) as error:
         raise EventDecodeError(f"a spooled frame must have a head, got {len(data)} bytes: {error}") from error
     return Outgoing(decode_frame(data[end:]), headers, refusal, reason)
+
+
+def to_arrival(outgoing: Outgoing) -> OutgoingRecord:
+    """Make the record that tells of the frame's part; it needs nothing but the frame's own fields.
+
+    Args:
+        outgoing: The frame, or the word that it was refused.
+    """
+    frame = outgoing.frame
+    arrival = Arrival(
+        part_id=frame.part_id,
+        line_id=frame.line_id,
+        product=frame.product,
+        arrived_at_ns=frame.captured_at_ns,
+        cycle_time_ms=frame.cycle_time_ms,
+        lot=frame.lot,
+        camera_id=frame.camera_id,
+        frame_id=frame.frame_id,
+        refusal=outgoing.refusal[:_REFUSAL_CHARACTERS],
+    )
+    return OutgoingRecord(topics.ARRIVALS, frame.part_id.encode(), encode_arrival(arrival), outgoing.headers)
 
 
 def to_record(outgoing: Outgoing, store: ObjectStore, *, inline_limit_bytes: int) -> OutgoingRecord:

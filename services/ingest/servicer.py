@@ -1,4 +1,4 @@
-"""``IngestService``: frames pushed over gRPC, answered in order once they are safe."""
+"""``IngestService``: frames pushed over gRPC, answered in order once they are safe; and a line's triggers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from services.adapters.codec import image_ref_to_message
 from services.core.errors import EmptyImageError, ImageTooLargeError, InvalidInputError, NotFoundError, SightlineError
 from services.core.identity import id_from_idempotency_key, id_from_text, validate_id
 from services.core.types import Frame
-from services.ingest.outbox import Outbox, Receipt
+from services.ingest.entry import Receipt
+from services.ingest.outbox import Outbox
 from services.ingest.outgoing import Outgoing
 from services.ingest.settings import CameraSettings
+from services.ingest.source import PartTrigger
 from services.ingest.state import CameraState
+from services.ingest.triggers import TriggerDesk
 from services.runtime import metrics, tracing
 from services.runtime.logging import get_logger
 
@@ -133,6 +136,7 @@ class PushCamera:
             captured_at_ns=captured_at_ns,
             cycle_time_ms=settings.cycle_time_ms,
             source_item=request.idempotency_key,
+            lot=validate_id(request.lot, "lot") if request.lot else "",
             image=request.image,
         )
 
@@ -140,14 +144,16 @@ class PushCamera:
 class IngestServicer(ingest_service_pb2_grpc.IngestServiceServicer):
     """Reads requests on a thread for each stream and answers them in order."""
 
-    def __init__(self, cameras: Mapping[str, PushCamera], *, unanswered: int) -> None:
+    def __init__(self, cameras: Mapping[str, PushCamera], triggers: TriggerDesk, *, unanswered: int) -> None:
         """Wire it.
 
         Args:
             cameras: The push cameras by id.
+            triggers: Asks the triggered cameras.
             unanswered: Frames of one stream that may wait for their answer before reading stops.
         """
         self._cameras = cameras
+        self._triggers = triggers
         self._unanswered = unanswered
 
     def Publish(  # noqa: N802 - the service's own name
@@ -175,6 +181,24 @@ class IngestServicer(ingest_service_pb2_grpc.IngestServiceServicer):
                         return
             yield _response(key, answer)
             room.release()
+
+    def Trigger(  # noqa: N802 - the service's own name
+        self, request: ingest_service_pb2.TriggerRequest, context: grpc.ServicerContext
+    ) -> ingest_service_pb2.TriggerResponse:
+        """Ask a line's triggered cameras for a picture."""
+        del context
+        now_ns = time.time_ns()
+        if request.triggered_at_ns < 0:
+            raise InvalidInputError(f"triggered_at_ns must be >= 0, got {request.triggered_at_ns}")
+        trigger = PartTrigger(
+            part_id=validate_id(request.part_id, "part_id"),
+            product=validate_id(request.product, "product") if request.product else "",
+            lot=validate_id(request.lot, "lot") if request.lot else "",
+            triggered_at_ns=request.triggered_at_ns or now_ns,
+            asked_at_ns=now_ns,
+        )
+        asked = self._triggers.trigger(validate_id(request.line_id, "line_id"), trigger)
+        return ingest_service_pb2.TriggerResponse(camera_ids=asked)
 
     def _read(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -169,6 +169,10 @@ class PartSettings(SettingsGroup):
         return self
 
 
+#: Kinds of sources that can take a picture when they are asked for one.
+_TRIGGERABLE: Final = frozenset({"simulated", "replay", "usb", "rtsp", "genicam"})
+
+
 class CameraSettings(SettingsGroup):
     """One camera."""
 
@@ -177,6 +181,7 @@ class CameraSettings(SettingsGroup):
     product: str
     cycle_time_ms: int = Field(default=0, ge=0, le=86_400_000, description="The answer is due this long after capture.")
     part: PartSettings = PartSettings()
+    triggered: bool = Field(default=False, description="Take a picture only when the line triggers; else run freely.")
     source: SourceSettings
     when_full: SpoolPolicy | None = Field(
         default=None,
@@ -191,6 +196,15 @@ class CameraSettings(SettingsGroup):
             return validate_id(value, info.field_name or "id")
         except InvalidInputError as error:
             raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _can_be_triggered(self) -> Self:
+        if self.triggered and self.source.kind not in _TRIGGERABLE:
+            raise ValueError(
+                f"triggered must be set only for a source of kind {', '.join(sorted(_TRIGGERABLE))}, "
+                f"got {self.source.kind}"
+            )
+        return self
 
     @property
     def spool_policy(self) -> SpoolPolicy:
@@ -219,6 +233,7 @@ class IngestSettings(ServiceSettings):
     limits: LimitSettings = LimitSettings()
     spool: SpoolSettings = SpoolSettings()
     cameras: list[CameraSettings] = Field(min_length=1)
+    arrivals: bool = Field(default=True, description="Write an arrival for each frame; the outcome service needs them.")
     in_flight_frames: int = Field(
         default=128, ge=1, le=10_000, description="Frames of one camera that may wait for their acknowledgement."
     )

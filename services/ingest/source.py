@@ -11,6 +11,26 @@ Cursor = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class PartTrigger:
+    """Word from the line that a part is before the cameras: a picture of it is wanted."""
+
+    part_id: str
+    product: str
+    """Empty takes the camera's configured one."""
+    lot: str
+    """May be empty."""
+    triggered_at_ns: int
+    """When the line said so, on its clock. With the part it makes the frame's id."""
+    asked_at_ns: int
+    """When ingest heard of it, on its own clock."""
+
+    @property
+    def not_before_ns(self) -> int:
+        """A picture taken from then on shows the part; a line's clock that is ahead does not put it off."""
+        return min(self.triggered_at_ns, self.asked_at_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image as its source gives it, encoded."""
 
@@ -29,6 +49,8 @@ class Item:
     refusal: str = ""
     """Why the image was not taken; then ``image`` is empty."""
     refusal_reason: str = ""
+    trigger: PartTrigger | None = None
+    """What the picture was taken for; None where the camera runs freely."""
 
 
 class SourceError(UnavailableError):

@@ -22,6 +22,11 @@ INGEST_REFUSED = Counter(
 INGEST_DROPPED = Counter(
     "sightline_ingest_dropped_total", "Frames dropped by the drop-oldest policy of a full spool.", ["camera"]
 )
+INGEST_TRIGGERS = Counter(
+    "sightline_ingest_triggers_total",
+    "Parts that the line asked a picture of, by what became of it: taken, late, repeated, busy or lost.",
+    ["camera", "outcome"],
+)
 INGEST_SPOOL_FRAMES = Gauge("sightline_ingest_spool_frames", "Frames on the spool's disk.")
 INGEST_SPOOL_BYTES = Gauge("sightline_ingest_spool_bytes", "Bytes on the spool's disk.")
 INGEST_SOURCE_UP = Gauge(

@@ -19,12 +19,15 @@ import yaml
 from sightline.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 
 from services.adapters.codec import decode_frame
+from services.adapters.codec_outcome import decode_arrival
 from services.adapters.connection import KafkaConnection, StoreConnection
+from services.adapters.ingestclient import IngestClient
 from services.adapters.kafka import KafkaTopicReader
 from services.adapters.kafka_topics import ensure_topics, standard_topics
 from services.adapters.objectstore import S3ObjectStore
 from services.adapters.ports import Record
 from services.core import topics
+from services.core.outcome import Arrival
 from services.core.types import Frame
 from services.local.broker import LocalBroker
 from services.local.store import LocalStore
@@ -113,6 +116,9 @@ class Topics:
     def frames(self) -> list[Frame]:
         return [decode_frame(record.value) for record in self.records()]
 
+    def arrivals(self) -> list[Arrival]:
+        return [decode_arrival(record.value) for record in self.records(topics.ARRIVALS)]
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
@@ -177,6 +183,12 @@ def check_all_came_in_order(ingest: Ingest, frames: list[Frame], camera_id: str,
     assert came == sorted(came) or "does not say where it wrote" in ingest.log.read_text()
 
 
+def check_each_frame_was_told_of(told: list[Arrival], frames: list[Frame]) -> None:
+    """Word of a frame's part says what the frame says."""
+    known = {(arrival.frame_id, arrival.part_id, arrival.arrived_at_ns) for arrival in told}
+    assert {(frame.frame_id, frame.part_id, frame.captured_at_ns) for frame in frames} <= known
+
+
 @pytest.mark.parametrize("broker", ["durable"], indirect=True)
 def test_a_broker_that_is_killed_and_restarted_costs_no_frame_and_no_order(
     start: Callable[..., Ingest], broker: LocalBroker, tmp_path: Path
@@ -197,6 +209,8 @@ def test_a_broker_that_is_killed_and_restarted_costs_no_frame_and_no_order(
     assert len({frame.frame_id for frame in found if frame.camera_id in {"cam-a", "cam-b"}}) == 450
     for name, count in (("cam-a", 300), ("cam-b", 150)):
         check_all_came_in_order(ingest, found, name, count)
+    told = Topics(KafkaConnection(broker.bootstrap_servers)).arrivals()
+    check_each_frame_was_told_of(told, [frame for frame in found if frame.camera_id in {"cam-a", "cam-b"}])
     log = ingest.log.read_text()
     assert "frames go to disk" in log
     assert "frames go straight again" in log
@@ -217,6 +231,7 @@ def test_ingest_killed_again_and_again_sends_each_file_with_one_id_and_loses_non
     found = told.frames()
     assert len({frame.frame_id for frame in found}) == 240
     assert len({(frame.frame_id, frame.sequence, frame.source_item, frame.part_id) for frame in found}) == 240
+    check_each_frame_was_told_of(told.arrivals(), found)
     assert first_occurrences(found, "cam-a") == list(range(1, 241))
     # Started once more, there is nothing left to send.
     ingest.start()
@@ -233,8 +248,11 @@ def test_a_store_that_is_away_holds_large_images_and_lets_them_follow(
     wait_until(lambda: ingest.metric("sightline_ingest_published_total") > 10, "the first frames")
     store.kill()
     wait_until(lambda: ingest.metric("sightline_ingest_spool_frames") > 5, "frames on disk")
-    store.start()
     told = Topics(KafkaConnection(broker.bootstrap_servers))
+    # The parts are known at once, whatever becomes of their pictures.
+    wait_until(lambda: len({each.frame_id for each in told.arrivals()}) == 80, "every part")
+    assert len({frame.frame_id for frame in told.frames()}) < 80
+    store.start()
     wait_until(lambda: len({frame.frame_id for frame in told.frames()}) == 80, "every frame", 90)
     assert ingest.stop() == 0
     found = told.frames()
@@ -283,6 +301,9 @@ def test_bad_files_go_their_way_and_too_large_ones_are_told_of(
     wait_until(lambda: len(told.frames()) == 5, "the frames")
     (dead,) = told.records(topics.dead_letter(topics.FRAMES))
     assert dict(dead.headers)["reason"] == b"image_too_large"
+    assert {each.part_id: each.refusal for each in told.arrivals() if each.refusal} == {
+        "huge": "an image must have at most 50000 bytes, got 60000 in huge.jpg"
+    }
     assert decode_frame(dead.value).source_item == "huge.jpg"
     assert {frame.source_item for frame in told.frames()} >= {"empty.jpg", "text.jpg"}
     assert {frame.part_id for frame in told.frames()} >= {"part0000_top", "empty", "text"}
@@ -305,6 +326,32 @@ def test_one_camera_that_fails_does_not_stop_the_others(
     wait_until(lambda: ingest.log.read_text().count("camera is tried again") >= 3, "further tries")
     files(tmp_path / "nothing", 2)
     wait_until(lambda: len(told.frames()) == 22, "the camera that is back")
+    assert ingest.stop() == 0
+
+
+def test_a_line_s_trigger_makes_one_frame_of_each_triggered_camera(
+    start: Callable[..., Ingest], broker: LocalBroker
+) -> None:
+    ingest = start(
+        camera("cam-top", kind="simulated", size_px=96) | {"triggered": True},
+        camera("cam-side", kind="simulated", size_px=96, view=1) | {"triggered": True},
+    )
+    client = IngestClient(f"127.0.0.1:{ingest.port('grpc_port')}", timeout_s=10)
+    at_ns = time.time_ns()
+    for number in range(5):
+        assert client.trigger("line-1", f"part-{number}", "disc", "L-7", at_ns + number) == ("cam-top", "cam-side")
+    client.close()
+    told = Topics(KafkaConnection(broker.bootstrap_servers))
+    wait_until(lambda: len(told.frames()) == 10, "the frames")
+    found = told.frames()
+    for name in ("cam-top", "cam-side"):
+        assert [(frame.part_id, frame.lot) for frame in found if frame.camera_id == name] == [
+            (f"part-{number}", "L-7") for number in range(5)
+        ]
+    # The views of one part show the same part.
+    assert len({(frame.part_id, frame.source_item.rsplit("/", 1)[0]) for frame in found}) == 5
+    check_each_frame_was_told_of(told.arrivals(), found)
+    assert ingest.metric("sightline_ingest_triggers_total") == 10
     assert ingest.stop() == 0
 
 

@@ -13,6 +13,7 @@ from services.core.errors import SettingsError
 from services.ingest.encoding import encode_bgr
 from services.ingest.settings import GenicamSource
 from services.ingest.source import Cursor, Item, SourceError
+from services.ingest.triggers import TriggerQueue
 
 #: GenICam's pixel formats that need more than a reshape, and how OpenCV makes BGR of them.
 _BAYER = {
@@ -43,8 +44,22 @@ class GenicamCameraSource:
     repeats = False
     exhausted = False
 
-    def __init__(self, settings: GenicamSource, make_harvester: Callable[[], Any] = harvester) -> None:
+    def __init__(
+        self,
+        settings: GenicamSource,
+        make_harvester: Callable[[], Any] = harvester,
+        *,
+        triggers: TriggerQueue | None = None,
+    ) -> None:
+        """Set up; nothing is loaded yet.
+
+        Args:
+            settings: The source's.
+            make_harvester: Makes what speaks to the producer.
+            triggers: Says which pictures are wanted; None takes them all.
+        """
         self._settings = settings
+        self._triggers = triggers
         self._make_harvester = make_harvester
         self._harvester: Any = None
         self._acquirer: Any = None
@@ -79,6 +94,9 @@ class GenicamCameraSource:
             try:
                 # The buffer goes back to the camera: the pixels are copied while they are encoded.
                 captured_at_ns = time.time_ns()
+                if self._triggers is not None and not self._triggers.wants(captured_at_ns):
+                    self._last_s = time.monotonic()
+                    return None
                 image = encode_bgr(_pixels(buffer.payload.components[0]), self._settings.encoding)
             finally:
                 buffer.queue()
@@ -90,6 +108,10 @@ class GenicamCameraSource:
         return Item(image, f"live@{captured_at_ns}", 0, captured_at_ns, captured_at_ns)
 
     def _check_deadline(self) -> None:
+        if self._triggers is not None and self._triggers.first is None:
+            # A camera that is itself triggered has nothing to deliver between two parts.
+            self._last_s = time.monotonic()
+            return
         if time.monotonic() - self._last_s > self._settings.read_timeout_s:
             raise SourceError(f"a GenICam camera must deliver within {self._settings.read_timeout_s} s")
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from typing import Final
 
 import numpy as np
 
-from services.core.simulation.line import draw_part
+from services.core.simulation.line import AUTO, PRODUCTS, defect_classes, draw_part
 from services.ingest.encoding import encode_bgr
 from services.ingest.pacing import Pacer
 from services.ingest.settings import SimulatedSource
-from services.ingest.source import Cursor, Item
+from services.ingest.source import Cursor, Item, PartTrigger
+from services.ingest.triggers import TriggerQueue
+
+#: Part ids that begin so are reference parts, whose verdict is known before they are seen.
+REFERENCE_GOOD: Final = "ref-good"
+REFERENCE_BAD: Final = "ref-bad"
 
 
 class SimulatedLineSource:
     """Draws part after part; the number of a part is its seed, so cameras of a line see the same parts.
+
+    A triggered camera draws the part that the trigger names: its seed comes from the part's id alone, so that views of
+    one part show the same part even after a restart, or where one camera missed a trigger.
 
     The id of a frame comes from the drawing's seed and from when the line first ran, so it repeats after a crash.
     ``captured_at`` is the moment in which the part is offered.
@@ -22,7 +32,18 @@ class SimulatedLineSource:
 
     repeats = True
 
-    def __init__(self, settings: SimulatedSource, *, drawing: str, epoch_ns: int) -> None:
+    def __init__(
+        self, settings: SimulatedSource, *, drawing: str, epoch_ns: int, triggers: TriggerQueue | None = None
+    ) -> None:
+        """Set up; nothing is drawn yet.
+
+        Args:
+            settings: The source's.
+            drawing: The product that is drawn, where neither settings nor trigger say another.
+            epoch_ns: When the camera's line first ran.
+            triggers: Names the parts of a triggered camera; None where it runs freely.
+        """
+        self._triggers = triggers
         self._settings = settings
         self._drawing = drawing
         self._epoch_ns = epoch_ns
@@ -45,16 +66,21 @@ class SimulatedLineSource:
         if self.exhausted or not self._pacer.wait(timeout_s):
             return None
         settings = self._settings
-        seed = settings.seed + self._index
+        drawing, seed, defect = self._next()
         captured_at_ns = time.time_ns()
         part = draw_part(
-            self._drawing, seed, defect_rate=settings.defect_rate, size_px=settings.size_px, view=settings.view
+            drawing,
+            seed,
+            defect=defect,
+            defect_rate=settings.defect_rate,
+            size_px=settings.size_px,
+            view=settings.view,
         )
         bgr = np.ascontiguousarray(part.image[:, :, ::-1])
         self._index += 1
         return Item(
             image=encode_bgr(bgr, settings.encoding),
-            source_item=f"{self._drawing}/{seed}/{settings.view}",
+            source_item=f"{drawing}/{seed}/{settings.view}",
             pass_number=0,
             item_time_ns=self._epoch_ns,
             captured_at_ns=captured_at_ns,
@@ -62,8 +88,33 @@ class SimulatedLineSource:
             cursor={"index": self._index},
         )
 
+    def _next(self) -> tuple[str, int, str | None]:
+        """What is drawn, its seed, and what is wrong with it."""
+        trigger = self._triggers.first if self._triggers is not None else None
+        if trigger is None:
+            return self._drawing, self._settings.seed + self._index, AUTO
+        drawing = self._drawing
+        if not self._settings.drawing and trigger.product in PRODUCTS:
+            drawing = trigger.product
+        seed = self._settings.seed + seed_of_part(trigger.part_id)
+        return drawing, seed, _defect(drawing, trigger, seed)
+
     def safe(self, item: Item) -> None:
         """The cursor says it all."""
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def seed_of_part(part_id: str) -> int:
+    """The number of the drawing that stands for a part, 0 to 2**31 - 1; the same in any process."""
+    return int.from_bytes(hashlib.sha256(part_id.encode()).digest()[:4], "big") >> 1
+
+
+def _defect(drawing: str, trigger: PartTrigger, seed: int) -> str | None:
+    if trigger.part_id.startswith(REFERENCE_GOOD):
+        return None
+    if trigger.part_id.startswith(REFERENCE_BAD):
+        classes = defect_classes(drawing)
+        return classes[seed % len(classes)]
+    return AUTO

@@ -16,6 +16,7 @@ from services.ingest.encoding import encode_bgr
 from services.ingest.pacing import Pacer
 from services.ingest.settings import EncodingSettings, RtspSource, UsbSource, VideoFileSource
 from services.ingest.source import Cursor, Item, SourceError
+from services.ingest.triggers import TriggerQueue
 from services.runtime.logging import get_logger
 
 LOG = get_logger(__name__)
@@ -130,7 +131,21 @@ class LiveSource:
         max_fps: float,
         encoding: EncodingSettings,
         on_dropped: Callable[[], None] = lambda: None,
+        triggers: TriggerQueue | None = None,
     ) -> None:
+        """Set up; nothing is opened yet.
+
+        Args:
+            name: In errors and logs; without a password.
+            open_capture: Opens it, as OpenCV does.
+            open_timeout_s: Longest time to open.
+            read_timeout_s: Longest time without a picture.
+            max_fps: Pictures a second that are taken; 0 takes them all. Without meaning where there are triggers.
+            encoding: Of the pictures.
+            on_dropped: Told of each picture that was given up.
+            triggers: Says which pictures are wanted; None takes them all.
+        """
+        self._triggers = triggers
         self._name = name
         self._open_capture = open_capture
         self._open_timeout_s = open_timeout_s
@@ -170,7 +185,11 @@ class LiveSource:
                 ) from None
             return None
         self._last_s = time.monotonic()
-        if self._max_fps and self._last_s - self._last_taken_s < 1 / self._max_fps:
+        if self._triggers is not None:
+            # Before it is encoded: most pictures of a triggered camera are thrown away.
+            if not self._triggers.wants(captured_at_ns):
+                return None
+        elif self._max_fps and self._last_s - self._last_taken_s < 1 / self._max_fps:
             return None
         self._last_taken_s = self._last_s
         self._number += 1
@@ -249,7 +268,9 @@ class _Grabber(threading.Thread):
             LOG.warning("a camera's call hangs and is left behind: %s", self._camera)
 
 
-def rtsp_source(settings: RtspSource, on_dropped: Callable[[], None]) -> LiveSource:
+def rtsp_source(
+    settings: RtspSource, on_dropped: Callable[[], None], triggers: TriggerQueue | None = None
+) -> LiveSource:
     """A network camera; over TCP, since UDP loses packets where a picture is measured."""
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     options = [
@@ -266,10 +287,11 @@ def rtsp_source(settings: RtspSource, on_dropped: Callable[[], None]) -> LiveSou
         max_fps=settings.max_fps,
         encoding=settings.encoding,
         on_dropped=on_dropped,
+        triggers=triggers,
     )
 
 
-def usb_source(settings: UsbSource, on_dropped: Callable[[], None]) -> LiveSource:
+def usb_source(settings: UsbSource, on_dropped: Callable[[], None], triggers: TriggerQueue | None = None) -> LiveSource:
     """A camera of this machine."""
 
     def open_capture() -> Any:
@@ -288,6 +310,7 @@ def usb_source(settings: UsbSource, on_dropped: Callable[[], None]) -> LiveSourc
         max_fps=settings.max_fps,
         encoding=settings.encoding,
         on_dropped=on_dropped,
+        triggers=triggers,
     )
 
 

@@ -10,6 +10,7 @@ from services.adapters.memory import MemoryBroker, MemoryObjectStore, MemoryReco
 from services.adapters.spool import Spool
 from services.core.types import Frame
 from services.ingest.outbox import Outbox
+from services.ingest.source import PartTrigger
 
 
 def wait_until(condition: Callable[[], bool], what: str = "the condition", timeout_s: float = 10.0) -> None:
@@ -57,3 +58,9 @@ def a_frame(sequence: int = 1, image: bytes = b"\xff\xd8\xffimage") -> Frame:
 
     frame_id = derive_frame_id("cam-1", str(sequence), 0, 1_700_000_000_000_000_000)
     return Frame(frame_id, f"p-{sequence}", "line-1", "cam-1", "disc", sequence, 1_700_000_000_000_000_000, image=image)
+
+
+def a_trigger(part_id: str = "part-1", triggered_at_ns: int = 0, **changes: str) -> PartTrigger:
+    now_ns = time.time_ns()
+    values = {"product": "", "lot": ""} | changes
+    return PartTrigger(part_id, **values, triggered_at_ns=triggered_at_ns or now_ns, asked_at_ns=now_ns)

@@ -11,7 +11,8 @@ from services.adapters.memory import MemoryBroker, MemoryObjectStore, MemoryReco
 from services.adapters.spool import Spool
 from services.core import topics
 from services.core.errors import UnavailableError
-from services.ingest.outbox import ClosedError, Outbox, Receipt
+from services.ingest.entry import Receipt
+from services.ingest.outbox import ClosedError, Outbox
 from services.ingest.outgoing import Outgoing
 from tests.unit.ingest.conftest import MakeOutbox, a_frame, wait_until
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sightline.v1 import events_pb2 as sightline_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sightline/v1/ingest_service.proto\x12\x0csightline.v1\x1a\x19sightline/v1/events.proto\"i\n\x0eTriggerRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07part_id\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x0b\n\x03lot\x18\x04 \x01(\t\x12\x17\n\x0ftriggered_at_ns\x18\x05 \x01(\x03\"%\n\x0fTriggerResponse\x12\x12\n\ncamera_ids\x18\x01 \x03(\t\"\x96\x01\n\x0ePublishRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x0f\n\x07line_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\x0f\n\x07part_id\x18\x04 \x01(\t\x12\x0f\n\x07product\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ptured_at_ns\x18\x06 \x01(\x03\x12\r\n\x05image\x18\x07 \x01(\x0c\"\x8b\x01\n\x0fPublishResponse\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\'\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x18.sightline.v1.PublishAckH\x00\x12+\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.sightline.v1.PublishErrorH\x00\x42\t\n\x07outcome\"l\n\nPublishAck\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07spooled\x18\x03 \x01(\x08\x12)\n\timage_ref\x18\x04 \x01(\x0b\x32\x16.sightline.v1.ImageRef\"/\n\x0cPublishError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\xa3\x01\n\rIngestService\x12J\n\x07Publish\x12\x1c.sightline.v1.PublishRequest\x1a\x1d.sightline.v1.PublishResponse(\x01\x30\x01\x12\x46\n\x07Trigger\x12\x1c.sightline.v1.TriggerRequest\x1a\x1d.sightline.v1.TriggerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sightline/v1/ingest_service.proto\x12\x0csightline.v1\x1a\x19sightline/v1/events.proto\"i\n\x0eTriggerRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07part_id\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x0b\n\x03lot\x18\x04 \x01(\t\x12\x17\n\x0ftriggered_at_ns\x18\x05 \x01(\x03\"%\n\x0fTriggerResponse\x12\x12\n\ncamera_ids\x18\x01 \x03(\t\"\xa3\x01\n\x0ePublishRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x0f\n\x07line_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\x0f\n\x07part_id\x18\x04 \x01(\t\x12\x0f\n\x07product\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ptured_at_ns\x18\x06 \x01(\x03\x12\r\n\x05image\x18\x07 \x01(\x0c\x12\x0b\n\x03lot\x18\x08 \x01(\t\"\x8b\x01\n\x0fPublishResponse\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\'\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x18.sightline.v1.PublishAckH\x00\x12+\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.sightline.v1.PublishErrorH\x00\x42\t\n\x07outcome\"l\n\nPublishAck\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07spooled\x18\x03 \x01(\x08\x12)\n\timage_ref\x18\x04 \x01(\x0b\x32\x16.sightline.v1.ImageRef\"/\n\x0cPublishError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\xa3\x01\n\rIngestService\x12J\n\x07Publish\x12\x1c.sightline.v1.PublishRequest\x1a\x1d.sightline.v1.PublishResponse(\x01\x30\x01\x12\x46\n\x07Trigger\x12\x1c.sightline.v1.TriggerRequest\x1a\x1d.sightline.v1.TriggerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRIGGERRESPONSE']._serialized_start=185
   _globals['_TRIGGERRESPONSE']._serialized_end=222
   _globals['_PUBLISHREQUEST']._serialized_start=225
-  _globals['_PUBLISHREQUEST']._serialized_end=375
-  _globals['_PUBLISHRESPONSE']._serialized_start=378
-  _globals['_PUBLISHRESPONSE']._serialized_end=517
-  _globals['_PUBLISHACK']._serialized_start=519
-  _globals['_PUBLISHACK']._serialized_end=627
-  _globals['_PUBLISHERROR']._serialized_start=629
-  _globals['_PUBLISHERROR']._serialized_end=676
-  _globals['_INGESTSERVICE']._serialized_start=679
-  _globals['_INGESTSERVICE']._serialized_end=842
+  _globals['_PUBLISHREQUEST']._serialized_end=388
+  _globals['_PUBLISHRESPONSE']._serialized_start=391
+  _globals['_PUBLISHRESPONSE']._serialized_end=530
+  _globals['_PUBLISHACK']._serialized_start=532
+  _globals['_PUBLISHACK']._serialized_end=640
+  _globals['_PUBLISHERROR']._serialized_start=642
+  _globals['_PUBLISHERROR']._serialized_end=689
+  _globals['_INGESTSERVICE']._serialized_start=692
+  _globals['_INGESTSERVICE']._serialized_end=855
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ class TriggerResponse(_message.Message):
     def __init__(self, camera_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PublishRequest(_message.Message):
-    __slots__ = ("idempotency_key", "line_id", "camera_id", "part_id", "product", "captured_at_ns", "image")
+    __slots__ = ("idempotency_key", "line_id", "camera_id", "part_id", "product", "captured_at_ns", "image", "lot")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     LINE_ID_FIELD_NUMBER: _ClassVar[int]
     CAMERA_ID_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class PublishRequest(_message.Message):
     PRODUCT_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    LOT_FIELD_NUMBER: _ClassVar[int]
     idempotency_key: str
     line_id: str
     camera_id: str
@@ -43,7 +44,8 @@ class PublishRequest(_message.Message):
     product: str
     captured_at_ns: int
     image: bytes
-    def __init__(self, idempotency_key: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., part_id: _Optional[str] = ..., product: _Optional[str] = ..., captured_at_ns: _Optional[int] = ..., image: _Optional[bytes] = ...) -> None: ...
+    lot: str
+    def __init__(self, idempotency_key: _Optional[str] = ..., line_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., part_id: _Optional[str] = ..., product: _Optional[str] = ..., captured_at_ns: _Optional[int] = ..., image: _Optional[bytes] = ..., lot: _Optional[str] = ...) -> None: ...
 
 class PublishResponse(_message.Message):
     __slots__ = ("idempotency_key", "ack", "error")

@@ -63,7 +63,9 @@ class IngestServiceServicer:
 
     def Trigger(self, request, context):
         """Asks the cameras of a line for a picture of the part that is before them now. Returns once each was asked, before
-        the pictures are taken. Asking again with the same part is answered alike and takes no second picture.
+        the pictures are taken. Asking again with the same part is answered alike and takes no second picture, as long as
+        it is one of the camera's last 1000. Either every camera is asked or none: RESOURCE_EXHAUSTED where too many parts
+        wait for their picture at one of them, NOT_FOUND where the line has no camera that is triggered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
