@@ -193,17 +193,21 @@ class ModbusImage:
             answer = ExceptionResponse(function, ExcCodes.GATEWAY_NO_RESPONSE)
         elif function not in _FUNCTIONS:
             self._notes.note(peer, f"a function must be one of 1 to 6, 15, 16, 22 and 23, got {function}")
-            answer = ExceptionResponse(function & 0x7F, ExcCodes.ILLEGAL_FUNCTION)
+            answer = ExceptionResponse(function, ExcCodes.ILLEGAL_FUNCTION)
         else:
-            request = self._decoder.decode(message)
-            if request is None or (function == _WRITE_COIL and message[3:5] not in _COIL_VALUES):
+            answer = await self._do(unit, message, peer)
+            if isinstance(answer, ExceptionResponse) and answer.exception_code == ExcCodes.ILLEGAL_VALUE:
                 self._notes.note(peer, f"the data of function {function} must have its form, got {message[1:9].hex()}")
-                answer = ExceptionResponse(function, ExcCodes.ILLEGAL_VALUE)
-            else:
-                # It asks for two methods of pymodbus's own store, which ours has.
-                access: Any = _Access(self, peer)
-                answer = await request.datastore_update(access, unit)
         return answer.function_code.to_bytes(1, "big") + answer.encode()
+
+    async def _do(self, unit: int, message: bytes, peer: str) -> ModbusPDU:
+        function = message[0]
+        request = self._decoder.decode(message)
+        if request is None or (function == _WRITE_COIL and message[3:5] not in _COIL_VALUES):
+            return ExceptionResponse(function, ExcCodes.ILLEGAL_VALUE)
+        # It asks for two methods of pymodbus's own store, which ours has.
+        access: Any = _Access(self, peer)
+        return await request.datastore_update(access, unit)
 
     def tell_written(self, peer: str, inputs: PlcInputs) -> None:
         """Wake whoever waits, and note a text that cannot be read."""
