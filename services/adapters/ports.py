@@ -864,3 +864,37 @@ class ProcessImage(Protocol):
     def close(self) -> None:
         """Stop serving; idempotent."""
         ...
+
+
+class PlcLink(Protocol):
+    """The other side of a process image, as a PLC has it: for the simulated PLC and for tests. Used from one thread."""
+
+    def connect(self, timeout_s: float) -> None:
+        """Connect, anew where it was connected; ``timeout_s`` is every later call's deadline too.
+
+        Raises:
+            UnavailableError: When nobody answers there in time.
+        """
+        ...
+
+    def write(self, inputs: PlcInputs) -> None:
+        """Say this from now on: the texts and numbers no later than the signals.
+
+        Raises:
+            UnavailableError: When the connection is lost; connect again.
+            InvalidInputError: When the other side refuses a value.
+        """
+        ...
+
+    def read(self) -> PlcOutputs:
+        """What the inspection says now, all of one moment.
+
+        Raises:
+            UnavailableError: When the connection is lost; connect again.
+            InvalidInputError: When the other side says what this release does not know.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go; idempotent."""
+        ...
