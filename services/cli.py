@@ -70,7 +70,7 @@ app.add_typer(index_app, name="index", rich_help_panel="By hand")
 app.add_typer(users_app, name="users", rich_help_panel="By hand")
 app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
-SERVICES = ("ingest", "detector", "explainer", "feedback", "trainer", "serving", "dashboard")
+SERVICES = ("ingest", "detector", "outcome", "explainer", "feedback", "trainer", "serving", "dashboard")
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -115,6 +115,12 @@ def ingest() -> None:
 def detector() -> None:
     """Score frames on Triton and publish verdicts and cases."""
     _serve("detector")
+
+
+@app.command(rich_help_panel="Services")
+def outcome() -> None:
+    """Join the views of each part and answer the line within its cycle."""
+    _serve("outcome")
 
 
 @app.command(rich_help_panel="Services")

@@ -19,6 +19,7 @@ from services.runtime.settings import (
     SettingsGroup,
 )
 
+
 def _host_and_port(name: str, address: str) -> str:
     host, _, port = address.rpartition(":")
     if address and not (host and port.isdigit()):

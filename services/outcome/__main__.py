@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sightline.v1 import outcome_service_pb2, outcome_service_pb2_grpc
 
@@ -19,7 +19,6 @@ from services.adapters.kafka import KafkaRecordConsumer, KafkaRecordWriter, Kafk
 from services.adapters.kafka_topics import describe_topics
 from services.adapters.modbus import ModbusImage
 from services.adapters.mqtt import MqttConnection, MqttSink
-from services.adapters.opcua import OpcUaImage, OpcUaSecurity
 from services.adapters.outcomefile import OutcomeFileSink
 from services.adapters.ports import OutcomeSink, ProcessImage
 from services.adapters.spool import Spool
@@ -83,7 +82,9 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
     writer = KafkaRecordWriter(kafka, max_block_s=_WRITER_BLOCK_S, linger_ms=0)
     stack.callback(_close_writer, writer)
     postbox = Postbox(
-        Spool(settings.data / "events", max_bytes=settings.events_max_bytes, policy="drop-oldest", fsync=settings.fsync),
+        Spool(
+            settings.data / "events", max_bytes=settings.events_max_bytes, policy="drop-oldest", fsync=settings.fsync
+        ),
         writer,
     )
     postbox.start()
@@ -128,7 +129,8 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
     for line in lines:
         for delivery in line.deliveries:
             _deliver(settings, kafka, line.line_id, delivery, shutdown, stack)
-    _watch(lines, listeners, feed, shutdown, health)
+    checks = [line.check for line in lines] + [listener.check for listener in listeners] + [feed.check]
+    _watch(checks, shutdown)
     set_aside_what_started()
     health.set_ready(True)
     try:
@@ -183,7 +185,7 @@ def _lines(
     return lines, listeners, feed
 
 
-def _hand_out(lines: list[LineGateway], outcomes: list[Outcome]) -> None:
+def _hand_out(lines: list[LineGateway], outcomes: Sequence[Outcome]) -> None:
     for line in lines:
         line.take(outcomes)
 
@@ -191,6 +193,9 @@ def _hand_out(lines: list[LineGateway], outcomes: list[Outcome]) -> None:
 def _image(options: ModbusSettings | OpcUaSettings, line: LineSettings) -> ProcessImage:
     if isinstance(options, ModbusSettings):
         return ModbusImage(options.host, options.port, options.unit_id)
+    # Its package comes with an extra of its own, and takes a second to import.
+    from services.adapters.opcua import OpcUaImage, OpcUaSecurity  # noqa: PLC0415
+
     security = None
     if options.certificate_file is not None and options.key_file is not None:
         security = OpcUaSecurity(
@@ -223,9 +228,7 @@ def _mqtt(options: MqttSettings, line: LineSettings) -> MqttSink:
 def _receiver(options: WebhookSettings | FileSettings, line: LineSettings) -> OutcomeSink:
     if isinstance(options, FileSettings):
         return OutcomeFileSink(options.folder, line.line_id, options.format)
-    return WebhookSink(
-        WebhookConnection(options.url, options.secret.get_secret_value(), timeout_s=options.timeout_s)
-    )
+    return WebhookSink(WebhookConnection(options.url, options.secret.get_secret_value(), timeout_s=options.timeout_s))
 
 
 def _deliver(
@@ -236,7 +239,7 @@ def _deliver(
     shutdown: Shutdown,
     stack: contextlib.ExitStack,
 ) -> None:
-    """Serve one receiver on a thread of its own, as a consumer group of its own: it stands where the receiver stands."""
+    """Serve one receiver on a thread of its own, as a consumer group that stands where the receiver stands."""
     group = f"{settings.kafka.group or NAME}-{line_id}-{delivery.name}"
     # A receiver that is away or slow says nothing about the service.
     health = Health()
@@ -271,26 +274,19 @@ def _deliver(
     stack.callback(thread.join, settings.drain_s / 2)
 
 
-def _watch(
-    lines: list[LineGateway],
-    listeners: list[TriggerListener],
-    feed: OutcomeFeed,
-    shutdown: Shutdown,
-    health: Health,
-) -> None:
+def _watch(checks: Sequence[Callable[[], None]], shutdown: Shutdown) -> None:
     """End the service where one of its threads ended: whoever restarts it brings the line back, and says so."""
 
     def look() -> None:
         while not shutdown.wait(_CHECK_S):
             try:
-                for one in (*lines, *listeners, feed):
-                    one.check()
+                for check in checks:
+                    check()
             except BaseException:
                 LOG.exception("a line is served no more")
                 # Not drained: a line that nobody answers must not wait for that.
                 os._exit(1)
 
-    del health
     threading.Thread(target=look, name="watch", daemon=True).start()
 
 
