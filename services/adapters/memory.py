@@ -33,6 +33,9 @@ from services.core.errors import (
     SightlineError,
     UnavailableError,
 )
+from services.core.line_event import LineEvent
+from services.core.outcome import Outcome
+from services.core.outcome_text import told_id
 from services.core.types import ImageRef, RecordPosition
 
 _NS_PER_MS = 1_000_000
@@ -616,3 +619,37 @@ class MemoryInferenceClient:
         held, self._held = self._held, []
         for future, _, _ in held:
             future.cancel()
+
+
+class MemorySink:
+    """An ``OutcomeSink`` that keeps what it is told.
+
+    Attributes:
+        told: What was delivered, in order; the same one again stands here again.
+        unavailable: While true, nothing is taken.
+        refused: Ids that are never taken.
+        closed: Whether it was let go.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Outcome | LineEvent] = []
+        self.unavailable = False
+        self.refused: set[str] = set()
+        self.closed = False
+
+    @property
+    def address(self) -> str:
+        """Nowhere else."""
+        return "memory"
+
+    def deliver(self, told: Outcome | LineEvent) -> None:
+        """Keep one of them."""
+        if self.unavailable or self.closed:
+            raise UnavailableError("the receiver must answer in time, got no answer")
+        if told_id(told) in self.refused:
+            raise InvalidInputError(f"the receiver must take {told_id(told)}, got a refusal")
+        self.told.append(told)
+
+    def close(self) -> None:
+        """Let go."""
+        self.closed = True

@@ -810,6 +810,11 @@ class CaseOutcomes(Protocol):
 class OutcomeSink(Protocol):
     """Tells one receiver of a line's outcomes and events: a broker, a web hook, a file. Used from one thread."""
 
+    @property
+    def address(self) -> str:
+        """Whom it tells, for people; without secrets."""
+        ...
+
     def deliver(self, told: Outcome | LineEvent) -> None:
         """Deliver one of them; returns once the receiver has it.
 

@@ -18,9 +18,7 @@ from services.outcome.delivery import Delivery
 from services.outcome.gateway import LineFiles, LineGateway, NamedDelivery, NamedPlc
 from services.outcome.plc_connection import PlcConnection
 from services.outcome.settings import (
-    ConnectionSettings,
     FileSettings,
-    HandshakeOptions,
     LineSettings,
     ModbusSettings,
     MqttSettings,
@@ -151,22 +149,9 @@ class LineBuilder:
         return NamedPlc(options.kind, made[0], options.triggered)
 
     def _delivery(self, line: LineSettings, options: MqttSettings | WebhookSettings | FileSettings) -> NamedDelivery:
-        delivery = Delivery(
-            line.line_id, options.name, self._make_sink(options, line), max_age_s=options.max_age_s, tell=self._tell
-        )
-        return NamedDelivery(options.kind, address_of(options), delivery)
-
-
-def address_of(options: ConnectionSettings) -> str:
-    """Whom a connection tells, or where it is served, for people."""
-    match options:
-        case FileSettings():
-            return str(options.folder)
-        case WebhookSettings():
-            # What follows a question mark may be a secret.
-            return options.url.partition("?")[0]
-        case HandshakeOptions() | MqttSettings():
-            return f"{options.host}:{options.port}"
+        sink = self._make_sink(options, line)
+        delivery = Delivery(line.line_id, options.name, sink, max_age_s=options.max_age_s, tell=self._tell)
+        return NamedDelivery(options.kind, sink.address, delivery)
 
 
 def _alarms(line: LineSettings, files: LineFiles) -> AlarmBoard:
