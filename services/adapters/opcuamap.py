@@ -29,7 +29,8 @@ Diagnostics  Light          Int32    inspection    0 dark, 1 green, 2 amber, 3 r
 ===========  =============  =======  ============  ==================================================================
 
 Texts are ASCII of at most 32 characters. What one write request carries is seen at once; in several, write the trigger
-last.
+last. What one read request finds beside *ResultReady* belongs to it; over several, read *ResultReady* first. In a
+subscription, take all values of a notification before you look at *ResultReady*: OPC UA promises no order among them.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ _MAX_CHUNKS: Final = 8
 _MAX_SUBSCRIPTIONS: Final = 32
 _MAX_QUEUED: Final = 100
 _MAX_SESSIONS: Final = 32
+_MAX_LEFT_SESSIONS: Final = 4
 _MAX_SESSION_MS: Final = 60_000
 _MAX_PENDING: Final = 64
 
@@ -111,8 +112,8 @@ class GuardedProtocol(OPCUAProtocol):
             return False
         try:
             goes_on = await super()._process_one_msg(header, buf)
-        except Exception as error:  # noqa: BLE001 - what garbage raises in a parser is not told anywhere
-            self._end(f"a message must have its form, got {type(error).__name__} in {header.MessageType!r}")
+        except Exception:  # noqa: BLE001 - what garbage raises in a parser is not told anywhere
+            self._end(f"a message must have its form, got {header.MessageType.decode()} that cannot be read")
             return False
         self._opened = self._opened or header.MessageType == ua.MessageType.SecureOpen
         if not goes_on and header.MessageType == ua.MessageType.SecureMessage and header.ChunkType == b"C":
@@ -151,6 +152,10 @@ class _GuardedBinaryServer(BinaryServer):
 class _GuardedInternalServer(InternalServer):
     """Registers no other servers, and one session for each connection."""
 
+    def __init__(self, admission: Admission) -> None:
+        super().__init__(user_manager=admission)  # type: ignore[arg-type]
+        self._closing: set[asyncio.Task[None]] = set()
+
     def register_server(self, server: Any, conf: Any = None) -> None:  # noqa: ARG002 - asyncua's
         raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
 
@@ -160,10 +165,21 @@ class _GuardedInternalServer(InternalServer):
         user: User = _NOBODY,
         external: bool = False,
     ) -> InternalSession:
+        self._close_left_sessions()
         sessions = self._external_sessions.values()
         if len(sessions) >= _MAX_SESSIONS or any(session.name == name for session in sessions):
             raise ServiceError(ua.StatusCodes.BadTooManySessions)
         return super().create_session(name, user=user, external=external)
+
+    def _close_left_sessions(self) -> None:
+        # A session with subscriptions outlives its connection, for a client that comes back to it. One that comes back
+        # with a new session each time would fill all places.
+        here = {transport.get_extra_info("peername") for transport in self.asyncio_transports}
+        left = [session for session in self._external_sessions.values() if session.name not in here]
+        for session in left[:-_MAX_LEFT_SESSIONS]:
+            task = asyncio.get_running_loop().create_task(session.close_session())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def stop(self) -> None:
         # It would wait for its clock's next second.
@@ -239,7 +255,7 @@ class GuardedServer(Server):
         message_timeout_s: float,
         activation_timeout_s: float,
     ) -> None:
-        inner = _GuardedInternalServer(user_manager=admission)  # type: ignore[arg-type]
+        inner = _GuardedInternalServer(admission)
         inner.allow_remote_admin = False
         inner.max_connections = max_connections
         inner.max_pending_activation_seconds = activation_timeout_s

@@ -10,6 +10,9 @@ from typing import Any
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
+# A broker that is away, and whoever sends a PLC's server garbage, would fill the log by themselves.
+_TALKATIVE = ("kafka.", "asyncua.", "pymodbus.")
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, service, logger, message, what was passed in ``extra``, the traceback."""
@@ -69,12 +72,13 @@ def configure_logging(service: str, version: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(service, version))
     limit = RateLimit(10.0)
-    handler.addFilter(lambda record: not record.name.startswith("kafka.") or limit.filter(record))
+    handler.addFilter(lambda record: not record.name.startswith(_TALKATIVE) or limit.filter(record))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # kafka-python tells every fetch and heartbeat at INFO.
-    logging.getLogger("kafka").setLevel(max(logging.WARNING, root.level))
+    # kafka-python tells every fetch and heartbeat at INFO, asyncua every connection and service.
+    for library in ("kafka", "asyncua"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
 
 
 def get_logger(name: str) -> logging.Logger:

@@ -228,21 +228,52 @@ def test_a_subscription_is_told_of_a_result_after_its_values(image: OpcUaImage, 
         def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
             self.changes.append((str(node.nodeid.Identifier).rsplit(".", 1)[-1], value))
 
+    async def until(so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not so():
+                await asyncio.sleep(0.005)
+
     async def subscribe(client: Client) -> list[tuple[str, Any]]:
         seen = Seen()
         index = await client.get_namespace_index(NAMESPACE)
         subscription = await client.create_subscription(10, seen)
         await subscription.subscribe_data_change([client.get_node(each.node_id(LINE, index)) for each in OUTPUTS])
+        await until(lambda: len({name for name, _ in seen.changes}) == len({each.name for each in OUTPUTS}))
+        seen.changes.clear()
         image.write(PlcOutputs(result_ready=True, ok=True, part="P77"))
-        until = asyncio.get_running_loop().time() + DEADLINE_S
-        while ("ResultReady", True) not in seen.changes and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(0.01)
+        await until(lambda: ("ResultReady", True) in seen.changes)
         return seen.changes
 
     changes = asked(image.port, subscribe)
-    assert ("ResultReady", True) in changes
     assert changes.index(("ActivePart", "P77")) < changes.index(("ResultReady", True))
     assert changes.index(("Ok", True)) < changes.index(("ResultReady", True))
+
+
+def test_a_client_that_is_cut_off_again_and_again_finds_a_place(image: OpcUaImage, plc: OpcUaLink) -> None:
+    class Ignored:
+        def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
+            pass
+
+    async def be_cut_off() -> None:
+        client = Client(f"opc.tcp://{LOOPBACK}:{image.port}/", timeout=DEADLINE_S)
+        await client.connect()
+        index = await client.get_namespace_index(NAMESPACE)
+        subscription = await client.create_subscription(500, Ignored())
+        await subscription.subscribe_data_change(client.get_node(OUTPUTS[0].node_id(LINE, index)))
+        client.disconnect_socket()
+        await client.disconnect()
+
+    for _ in range(40):
+        asyncio.run(be_cut_off())
+    assert len(image._server.iserver._external_sessions) < 16  # type: ignore[union-attr]
+
+
+def test_a_connection_has_one_session(image: OpcUaImage, plc: OpcUaLink) -> None:
+    async def begin_another(client: Client) -> None:
+        await client.create_session()
+
+    with pytest.raises(ua.uaerrors.BadTooManySessions):
+        asked(image.port, begin_another)
 
 
 def test_a_session_that_nobody_vouched_for_reads_and_writes_nothing(image: OpcUaImage, plc: OpcUaLink) -> None:
