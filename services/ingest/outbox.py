@@ -407,7 +407,8 @@ class Outbox:
             self._arrived(number, entry)
         self._probing = failure is not None
         if failure is not None:
-            self._ahead = isinstance(failure, _StoreAwayError) and self._arrivals.told(entries[0][0])
+            reached = bool(sent) or self._arrivals.told(entries[0][0])
+            self._ahead = reached and isinstance(failure, _StoreAwayError)
             raise failure
         self._backoff.reset()
 
