@@ -157,6 +157,22 @@ def test_two_parts_of_a_live_camera_get_a_picture_each(queue: TriggerQueue) -> N
     source.close()
 
 
+def test_a_live_camera_gives_no_picture_of_a_part_that_has_moved_on(queue: TriggerQueue) -> None:
+    source = TriggeredSource(
+        live(FakeCapture(100_000, pause_s=0.002), triggers=queue), queue, live=True, within_ms=1_000
+    )
+    source.open({})
+    # Triggered while the camera was away: what is before it now is another part.
+    passed = a_trigger("part-1", triggered_at_ns=time.time_ns() - 1_500_000_000)
+    queue.put(passed)
+    queue.put(a_trigger("part-2"))
+    item = read_one(source)
+    assert item.trigger is not None
+    assert item.trigger.part_id == "part-2"
+    assert source.read(0.02) is None
+    source.close()
+
+
 def test_a_genicam_camera_that_is_itself_triggered_may_be_silent_between_two_parts(queue: TriggerQueue) -> None:
     fake = FakeHarvester([component("Mono8", np.full(24, 7, np.uint8))])
     settings = GenicamSource(kind="genicam", producer=Path("/opt/producer.cti"), read_timeout_s=0.05)
