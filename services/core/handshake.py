@@ -45,6 +45,8 @@ _ENCODER_RANGE: Final = 1 << 32
 _REMEMBERED: Final = 1_000
 #: So many of them survive the process.
 _SAVED: Final = 32
+#: Names of the line's parts that are remembered, so that none comes twice while its answer may still be superseded.
+_NAMES: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Handshake:
         self._ack_told = False
         self._count = 0
         self._answered: dict[str, LineAnswer] = {}
+        self._names: dict[str, None] = {}
         self._waiting: deque[Outcome] = deque()
         self._events: list[LineEvent] = []
         if memory is not None:
@@ -185,6 +188,7 @@ class Handshake:
             outcome: In any revision; a repeated one changes nothing.
             now_ns: The present, nanoseconds since the epoch.
         """
+        self._note_name(outcome.part_id)
         told = self._answered.get(outcome.part_id)
         if told is not None:
             self._supersede(told, outcome, now_ns)
@@ -318,10 +322,18 @@ class Handshake:
             self._count += 1
             return f"{self._settings.line_id[:80]}-{now_ns // _NS_PER_MS:x}-{self._count:04d}"
         number, unique = 1, name
-        while unique in self._answered:
+        while unique in self._names:
             number += 1
             unique = f"{name}.{number}"
+        self._note_name(unique)
         return unique
+
+    def _note_name(self, name: str) -> None:
+        # At the end, however often it comes.
+        self._names.pop(name, None)
+        self._names[name] = None
+        if len(self._names) > _NAMES:
+            del self._names[next(iter(self._names))]
 
     # ---- result
 
@@ -420,6 +432,7 @@ class Handshake:
             )
 
     def _remember(self, answer: LineAnswer) -> None:
+        self._note_name(answer.part_id)
         self._answered[answer.part_id] = answer
         if len(self._answered) > _REMEMBERED:
             del self._answered[next(iter(self._answered))]

@@ -23,7 +23,6 @@ class SimulatedLine:
 
     line_id: str
     modbus_port: int
-    product: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +79,7 @@ def simulated_lines(cameras: Sequence[AnsweredCamera], ports: Sequence[int]) -> 
         for line_id in lines
         if all(one.triggered and one.simulated for one in cameras if one.line_id == line_id)
     ]
-    return [
-        SimulatedLine(line_id, port, next(one.product for one in cameras if one.line_id == line_id))
-        for line_id, port in zip(waiting, ports, strict=False)
-    ]
+    return [SimulatedLine(line_id, port) for line_id, port in zip(waiting, ports, strict=False)]
 
 
 def plc_command(line: SimulatedLine) -> list[str]:
@@ -99,8 +95,6 @@ def plc_command(line: SimulatedLine) -> list[str]:
         line.line_id,
         "--rate",
         "2",
-        "--prefix",
-        line.product,
         "--reference",
         "1,1",
     ]

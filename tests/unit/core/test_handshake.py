@@ -223,6 +223,14 @@ def test_a_part_that_comes_round_again_has_a_name_of_its_own() -> None:
     assert plc.taken == ["dmc-1", "dmc-1.2", "dmc-1.3"]
 
 
+def test_a_name_that_the_line_s_outcomes_have_is_not_given_again_after_a_restart() -> None:
+    plc = Plc()
+    plc.outcome(part_id="dmc-1")
+    plc.say()
+    plc.say(trigger=True, part="dmc-1")
+    assert plc.taken == ["dmc-1.2"]
+
+
 def test_a_part_of_which_no_camera_can_take_a_picture_is_for_a_person_at_once() -> None:
     plc = Plc()
     plc.say()
