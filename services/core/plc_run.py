@@ -1,4 +1,4 @@
-"""What a line shows to its inspection, what it does out of turn, and what came of each part: the PLC's view of a run."""
+"""What a line shows to its inspection, what it does out of turn, and what came of each part."""
 
 from __future__ import annotations
 
