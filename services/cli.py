@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -198,6 +198,76 @@ def smoke(
     from services.local.smoke import SmokeOptions, run_smoke
 
     raise typer.Exit(run_smoke(SmokeOptions(frames, source, as_json, keep, timeout_s)))
+
+
+@app.command("plc-sim", rich_help_panel="On this machine")
+def plc_sim(
+    protocol: Annotated[Literal["modbus", "opcua"], typer.Option(help="What it speaks.")] = "modbus",
+    address: Annotated[
+        str, typer.Option(help="host:port of the inspection; that of the line that runs here if not said.")
+    ] = "",
+    line: Annotated[str, typer.Option(help="The line's id; OPC UA finds its signals by it.")] = "line-1",
+    rate: Annotated[float, typer.Option(min=0, help="Parts a second; 0: as fast as the handshake goes.")] = 1.0,
+    parts: Annotated[int, typer.Option(min=0, help="So many parts; 0: until Ctrl-C.")] = 0,
+    prefix: Annotated[str, typer.Option(help="Parts' names begin so; one of its own for each run if not said.")] = "",
+    recipe: Annotated[str, typer.Option(help="What is made; what the line makes if not said.")] = "",
+    lot: Annotated[str, typer.Option(help="The lot.")] = "",
+    reference: Annotated[
+        str, typer.Option(metavar="GOOD,BAD", help="Show so many known good and known bad parts first.")
+    ] = "0,0",
+    cycle_ms: Annotated[int, typer.Option(min=1, help="Answers within this long are in time.")] = 1_000,
+    skip_ack: Annotated[int, typer.Option(min=0, metavar="EVERY", help="Be slow to acknowledge every so many.")] = 0,
+    double_trigger: Annotated[
+        int, typer.Option(min=0, metavar="EVERY", help="Trigger again during every so many.")
+    ] = 0,
+    unknown_recipe: Annotated[
+        int, typer.Option(min=0, metavar="EVERY", help="Ask for a recipe that nobody knows with every so many.")
+    ] = 0,
+    stop_heartbeat: Annotated[
+        str, typer.Option(metavar="EVERY:SECONDS", help="Stand still for so long with every so many.")
+    ] = "0:0",
+    give_up_s: Annotated[float, typer.Option(min=0, help="End when nobody is at the address for this long.")] = 60.0,
+    out: Annotated[Path | None, typer.Option("--json", help="Write what came of every part to this file.")] = None,
+) -> None:
+    """Play the PLC of a line: trigger parts, read their results, acknowledge, and account for every part.
+
+    Exits with 0 only when every part was answered, or refused with an error.
+    """
+    from services.core.plc_run import PlcFaults, PlcProgramSettings
+    from services.local.linefile import DEFAULT_DATA, read_setting
+    from services.local.plc_sim import DEFAULT_ADDRESS, PlcSimOptions, run_plc_sim
+
+    good, bad = _two_numbers("--reference", "GOOD,BAD", reference, ",")
+    still_every, still_s = _two_numbers("--stop-heartbeat", "EVERY:SECONDS", stop_heartbeat, ":")
+    where = address or read_setting(DEFAULT_DATA, "plc", protocol) or DEFAULT_ADDRESS[protocol]
+    try:
+        faults = PlcFaults(skip_ack, double_trigger, unknown_recipe, int(still_every), int(still_s * 1_000))
+        program = PlcProgramSettings(
+            # A name that was there a while ago has its answer already.
+            prefix or f"sim-{int(time.time()):x}",
+            parts,
+            1_000 / rate if rate else 0.0,
+            recipe,
+            lot,
+            int(good),
+            int(bad),
+            faults,
+        )
+        options = PlcSimOptions(protocol, where, line, program, cycle_ms, give_up_s, out)
+    except InvalidInputError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(run_plc_sim(options))
+
+
+def _two_numbers(option: str, form: str, text: str, between: str) -> tuple[float, float]:
+    first, found, second = text.partition(between)
+    try:
+        one, other = float(first), float(second)
+    except ValueError:
+        found = ""
+    if not found or one < 0 or other < 0:
+        raise typer.BadParameter(f"{option} must be {form}, got {text!r}")
+    return one, other
 
 
 @app.command("fit-starter", rich_help_panel="On this machine")
