@@ -242,5 +242,12 @@ class Lines:
 
 
 def _lasting(lines: Sequence[Json]) -> list[Json]:
-    """How the lines are without what moves all the time: how old the oldest is that waits."""
-    return [line | {"connections": [one | {"oldest_waiting_ms": 0} for one in line["connections"]]} for line in lines]
+    """How the lines are without what moves all the time: for how long something waits, or is so."""
+    return [
+        line
+        | {
+            "connections": [one | {"oldest_waiting_ms": 0} for one in line["connections"]],
+            "causes": [one | {"text": ""} for one in line["causes"]],
+        }
+        for line in lines
+    ]
