@@ -27,7 +27,7 @@ BARS: Final = 32
 _NS_PER_MS: Final = 1_000_000
 _MOST_DEADLINES: Final = 4
 _MOST_REVISIONS: Final = 32
-_ROUND: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
+_ROUND: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)

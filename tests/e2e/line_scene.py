@@ -97,6 +97,10 @@ class LineScene:
         with self.change(line_id) as line:
             line.alarms.insert(0, alarm)
             line.causes.insert(0, outcome_service_pb2.LightCause(token="alarm", about=alarm_id, text=text, light=light))
+            # The gravest first, as the service tells them.
+            ordered = sorted(line.causes, key=lambda cause: -cause.light)
+            del line.causes[:]
+            line.causes.extend(ordered)
             line.light = max(line.light, light)
         return alarm_id
 

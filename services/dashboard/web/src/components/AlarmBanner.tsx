@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef, useState, type ReactNode } from "react";
 import { Link, useLocation } from "react-router";
 import type { Light, LineNow } from "../api/lines";
 import { useI18n } from "../i18n";
@@ -11,7 +11,7 @@ import { ButtonLook } from "./Button";
 import { LampMark } from "./StackLight";
 
 /** So many stand at the top of every page; all of them stand on their lines' pages. */
-const SHOWN = 3;
+const SHOWN = 2;
 
 /** What somebody must acknowledge, at the top of every page; spoken when it comes. */
 export function AlarmBanner() {
@@ -30,25 +30,29 @@ export function AlarmBanner() {
       <Announcer alarms={alarms} />
       {rows.length > 0 && (
         <section ref={box} className={styles["banner"]} aria-label={t("alarm.banner")} data-testid="alarm-banner">
-          {shown.map((row) =>
-            "line" in row ? (
-              <RedLine key={row.line.line_id} line={row.line} />
+          {shown.map((row, place) => {
+            const more = place === SHOWN - 1 ? <More lineIds={rest} /> : null;
+            return "line" in row ? (
+              <RedLine key={row.line.line_id} line={row.line} more={more} />
             ) : (
-              <Row key={row.standing.alarm.alarm_id} {...row.standing} />
-            ),
-          )}
-          {rest.length > 0 && (
-            <Link className={styles["more"]} to={new Set(rest).size === 1 ? linePath(rest[0] ?? "") : "/lines"}>
-              {t("alarm.more", { count: rest.length })}
-            </Link>
-          )}
+              <Row key={row.standing.alarm.alarm_id} {...row.standing} more={more} />
+            );
+          })}
         </section>
       )}
     </>
   );
 }
 
-function Row({ lineId, alarm }: StandingAlarm) {
+/** The way to what has no room here. */
+function More({ lineIds }: { lineIds: string[] }) {
+  const { t } = useI18n();
+  const [first] = lineIds;
+  if (first === undefined) return null;
+  return <Link to={new Set(lineIds).size === 1 ? linePath(first) : "/lines"}>{t("alarm.more", { count: lineIds.length })}</Link>;
+}
+
+function Row({ lineId, alarm, more }: StandingAlarm & { more: ReactNode }) {
   const { t, format } = useI18n();
   return (
     <div className={styles["row"]} data-light={toneOf(alarm.light)}>
@@ -56,13 +60,14 @@ function Row({ lineId, alarm }: StandingAlarm) {
       <p>
         <strong>{alarmText(alarm.text, t)}</strong>
         <Link to={linePath(lineId)}>{t("alarm.at", { line: lineId, time: format.since(alarm.raised_at_ms) })}</Link>
+        {more}
       </p>
       <Acknowledge lineId={lineId} alarm={alarm} />
     </div>
   );
 }
 
-function RedLine({ line }: { line: LineNow }) {
+function RedLine({ line, more }: { line: LineNow; more: ReactNode }) {
   const { t } = useI18n();
   const why = line.causes.filter((cause) => cause.light === "red" && cause.token !== "alarm");
   return (
@@ -71,6 +76,7 @@ function RedLine({ line }: { line: LineNow }) {
       <p>
         <strong>{t("alarm.red_line", { line: line.line_id })}</strong>
         <span>{why.map((cause) => causeText(cause, line.alarms, t)).join(" · ")}</span>
+        {more}
       </p>
       <Link className={ButtonLook} to={linePath(line.line_id)}>
         {t("alarm.to_line")}

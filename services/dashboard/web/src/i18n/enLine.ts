@@ -166,7 +166,7 @@ export const enLine = {
   "line.reference.failed": "Failed",
   "line.reference.due.since": "due since {time}",
   "line.reference.ended": "ended {time}",
-  "line.reference.occasion": "for {occasion}",
+  "line.reference.occasion": "occasion: {occasion}",
   "line.reference.part": "Part",
   "line.reference.expected": "Must be",
   "line.reference.seen": "Came out",

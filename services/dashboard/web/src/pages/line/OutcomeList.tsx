@@ -65,11 +65,19 @@ const Row = memo(function Row({ part }: { part: PartAnswers }) {
   const { format } = useI18n();
   const first = firstOf(part);
   const [view] = lastOf(part).views;
+  const at = <time>{format.clock(first.decided_at_ms)}</time>;
   return (
     <tr data-testid={`outcome-${part.part_id}`}>
       <th scope="row">
-        {view ? <Link to={`/parts/${view.frame_id}`}>{part.part_id}</Link> : part.part_id}
-        <span>{format.clock(first.decided_at_ms)}</span>
+        {view ? (
+          <Link to={`/parts/${view.frame_id}`}>
+            {part.part_id} {at}
+          </Link>
+        ) : (
+          <span>
+            {part.part_id} {at}
+          </span>
+        )}
       </th>
       <td>
         <Views part={part} />
