@@ -242,7 +242,7 @@ class Lines:
 
 
 def _lasting(lines: Sequence[Json]) -> list[Json]:
-    """How the lines are without what moves all the time: for how long something waits, or is so."""
+    """How the lines are without what moves all the time, and is told now and then: for how long something is so."""
     return [
         line
         | {

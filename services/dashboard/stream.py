@@ -30,6 +30,7 @@ LOG = get_logger(__name__)
 _RETRY_MS = 1_000
 _NEW_POINTS = 3
 _ANSWERS_EVERY_S = 1.0
+_LINES_EVERY_S = 5.0
 _CACHED = 16
 
 
@@ -93,7 +94,7 @@ class LiveStream:
     async def _follow(self, cursor: int | None, line_id: str | None) -> AsyncIterator[bytes]:
         next_stats_s = 0.0
         state = answers = -1
-        next_answers_s = 0.0
+        lines_told_s = time.monotonic()
         # A page that was away asks for its part anew, so nothing is caught up on here.
         explained = self._explanations.revision
         while not self._draining.is_set():
@@ -103,12 +104,15 @@ class LiveStream:
             if explained != self._explanations.revision:
                 explained, announced = self._announce(explained)
                 yield announced
-            # A light or an alarm is told at once; answers that come many times a second need not be.
-            has_answers = answers != self._lines.book.revision and time.monotonic() >= next_answers_s
-            if self._lines.is_offered and (state != self._lines.state_revision or has_answers):
-                state, answers, told = self._tell_lines()
-                yield told
-                next_answers_s = time.monotonic() + _ANSWERS_EVERY_S
+            if self._lines.is_offered:
+                # A light or an alarm is told at once; answers that come many times a second need not be, and ages and
+                # counts of a line on which nothing happens are told now and then.
+                now_s = time.monotonic()
+                answered = answers != self._lines.book.revision and now_s - lines_told_s >= _ANSWERS_EVERY_S
+                if state != self._lines.state_revision or answered or now_s - lines_told_s >= _LINES_EVERY_S:
+                    state, answers, told = self._tell_lines()
+                    lines_told_s = now_s
+                    yield told
             if time.monotonic() >= next_stats_s:
                 yield self._stats(line_id)
                 next_stats_s = time.monotonic() + self._settings.stats_interval_s
@@ -177,7 +181,7 @@ class LiveStream:
     def _tell_lines(self) -> tuple[int, int, bytes]:
         """Say how every line is, with its newest answer."""
         state, answers = self._lines.state_revision, self._lines.book.revision
-        key = ("lines", state, answers)
+        key = ("lines", state, answers, int(time.monotonic() / _ANSWERS_EVERY_S))
         cached = self._cache.get(key)
         if cached is None:
             cached = (0, b"event: lines\ndata: " + encode(self._lines.view()) + b"\n\n")

@@ -57,7 +57,8 @@ class LineScene:
         feed = OutcomeFeed(
             lambda: MemoryTopicReader(broker, [topics.OUTCOMES, topics.LINE_EVENTS]), self.book, lookback_s=900
         )
-        poller = LinePoller(states, board, interval_s=0.2, timeout_s=3.0)
+        outcome = self.dashboard.settings.outcome
+        poller = LinePoller(states, board, interval_s=outcome.interval_s, timeout_s=outcome.timeout_s)
         shutdown = self.dashboard.shutdown
         self._threads = [
             threading.Thread(target=work, args=(shutdown,), daemon=True) for work in (feed.run, poller.run)

@@ -5,6 +5,8 @@ import json
 from collections.abc import AsyncGenerator, MutableMapping
 from typing import Any
 
+import pytest
+
 from services.dashboard.components import ComponentBoard
 from services.dashboard.explanations import ExplanationIndex, kept
 from services.dashboard.lines import LineBoard, Lines
@@ -236,5 +238,21 @@ def test_without_an_outcome_service_nothing_is_told_of_lines() -> None:
                 if b"event: stats" in raw:
                     line.stream.drain()
         assert b"event: lines" not in names
+
+    asyncio.run(scenario())
+
+
+def test_ages_and_counts_of_a_line_on_which_nothing_happens_are_told_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.dashboard.stream._LINES_EVERY_S", 0.1)
+
+    async def scenario() -> None:
+        line = Line(states=NobodyAsked())
+        line.line_board.take([line_state_json(line_state())])
+        events = line.stream.events("", None)
+        for _ in range(3):
+            assert (await read(events, "lines")).data["lines"][0]["connections"][1]["oldest_waiting_ms"] == 93_000
+        await events.aclose()
 
     asyncio.run(scenario())

@@ -2,7 +2,7 @@ import { useEffect, useRef, useState, type ReactNode } from "react";
 import { Link, useLocation } from "react-router";
 import type { Light, LineNow } from "../api/lines";
 import { useI18n } from "../i18n";
-import { linePath, newAlarms, redLines, standingAlarms, type StandingAlarm } from "../lines/state";
+import { linePath, newAlarms, redLines, shownLight, standingAlarms, type StandingAlarm } from "../lines/state";
 import { alarmText, causeText } from "../lines/words";
 import { useLive } from "../live/hooks";
 import { Acknowledge } from "./Acknowledge";
@@ -16,11 +16,13 @@ const SHOWN = 2;
 /** What somebody must acknowledge, at the top of every page; spoken when it comes. */
 export function AlarmBanner() {
   const { t } = useI18n();
-  const { lines } = useLive();
+  const { lines, phase } = useLive();
   const { pathname } = useLocation();
   const alarms = standingAlarms(lines);
-  // Its own page says why a line is red in full.
-  const red = redLines(lines).filter((line) => pathname !== linePath(line.line_id));
+  // Its own page says why a line is red in full. On old news no line is called red; an alarm stands all the same.
+  const red = redLines(lines).filter(
+    (line) => pathname !== linePath(line.line_id) && shownLight(lines, line, phase === "lost") === "red",
+  );
   const rows = [...red.map((line) => ({ line })), ...alarms.map((standing) => ({ standing }))];
   const box = useBannerHeight();
   const shown = rows.slice(0, SHOWN);
