@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from services.adapters.memory import MemorySink
+from services.adapters.memory_plc import MemoryImage
+from services.core.errors import NotFoundError
 from services.core.identity import derive_frame_id
 from services.core.line_event import LineEvent, LineEventKind
 from services.core.outcome import Arrival, PartPlan, PartPlans
 from services.core.plc import TriggeredPart
 from services.core.types import Inspection, OperatingPoint, Reason, Verdict
+from services.outcome.assembly import LineBuilder
+from services.outcome.gateway import LineGateway
+from services.outcome.settings import (
+    FileSettings,
+    LineSettings,
+    ModbusSettings,
+    MqttSettings,
+    OpcUaSettings,
+    OutcomeSettings,
+    WebhookSettings,
+)
+from services.runtime.settings import load_settings
 
 LINE = "line-1"
 PRODUCT = "disc"
@@ -98,3 +114,89 @@ class Record:
     def of(self, kind: LineEventKind) -> list[LineEvent]:
         """What happened of one kind."""
         return [event for event in self.events if event.kind is kind]
+
+
+class ToldCameras:
+    """Cameras that note what they are asked for, and may refuse it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.refuses = False
+
+    def trigger(self, line_id: str, part_id: str, product: str, lot: str, triggered_at_ns: int) -> tuple[str, ...]:
+        """Take a picture."""
+        del product, lot, triggered_at_ns
+        if self.refuses:
+            raise NotFoundError(f"a line must have triggered cameras, got none on {line_id}")
+        self.asked.append(part_id)
+        return CAMERAS
+
+
+LINES: list[dict[str, Any]] = [
+    {
+        "line_id": LINE,
+        "cycle_time_ms": 60_000,
+        "recipes": {"7": "cap"},
+        "product": PRODUCT,
+        "connections": [
+            {"name": "plc", "kind": "modbus", "port": 0, "heartbeat_timeout_ms": 0},
+            {"name": "belt", "kind": "opcua", "port": 0, "heartbeat_timeout_ms": 0, "triggered": False},
+            {"name": "mes", "kind": "webhook", "url": "https://mes.example", "secret": "0123456789abcdef"},
+            {"name": "day", "kind": "file", "folder": "outcomes"},
+        ],
+        "reference_parts": [
+            {"part_id": "ref-good*", "expected": "pass"},
+            {"part_id": "ref-bad*", "expected": "fail"},
+        ],
+    },
+    {"line_id": "line-2"},
+]
+
+
+class BuiltLines:
+    """Two lines from settings, on memory: the first with PLCs, receivers and reference parts, the other with nothing.
+
+    Args:
+        folder: Of what survives.
+    """
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        parts = [{"product": product, "cameras": list(CAMERAS)} for product in (PRODUCT, "cap")]
+        self.settings = load_settings(OutcomeSettings, **{"parts": parts, "lines": LINES, "data": folder} | settings)
+        self.record = Record()
+        self.cameras = ToldCameras()
+        self.images: dict[str, MemoryImage] = {}
+        self.sinks: dict[str, MemorySink] = {}
+        self._built: list[LineGateway] = []
+
+    def build(self) -> dict[str, LineGateway]:
+        """Build them, as each life of the service does; nothing is served yet."""
+        builder = LineBuilder(
+            self.settings,
+            tell=self.record.tell,
+            announce=self.record.announce,
+            cameras=self.cameras,
+            broker_away=lambda: "",
+            make_image=self._image,
+            make_sink=self._sink,
+        )
+        lines = [builder.build(line) for line in self.settings.lines]
+        self._built += lines
+        return {line.line_id: line for line in lines}
+
+    def _image(self, options: ModbusSettings | OpcUaSettings, line: LineSettings) -> MemoryImage:
+        del line
+        self.images[options.name] = MemoryImage()
+        return self.images[options.name]
+
+    def _sink(self, options: MqttSettings | WebhookSettings | FileSettings, line: LineSettings) -> MemorySink:
+        del line
+        self.sinks[options.name] = MemorySink()
+        return self.sinks[options.name]
+
+    def stop(self) -> None:
+        """Let go of all that was built."""
+        for line in self._built:
+            line.close()
+            for delivery in line.deliveries:
+                delivery.close()
