@@ -25,7 +25,7 @@ from typing import Any, Final
 from services.core.errors import InvalidInputError
 from services.core.identity import line_event_id, validate_id
 from services.core.line_event import Light, LineEvent, LineEventKind
-from services.core.outcome import Outcome
+from services.core.outcome import Outcome, OutcomeReason
 from services.core.plc import (
     MAX_TEXT,
     ErrorCode,
@@ -47,6 +47,12 @@ _REMEMBERED: Final = 1_000
 _SAVED: Final = 32
 #: Names of the line's parts that are remembered, so that none comes twice while its answer may still be superseded.
 _NAMES: Final = 20_000
+#: What the PLC is told of an outcome that not every view has made.
+_CODES: Final = {
+    OutcomeReason.DEADLINE_MISSED: ErrorCode.DEADLINE,
+    OutcomeReason.OVERLOADED: ErrorCode.DEADLINE,
+    OutcomeReason.UNKNOWN_PRODUCT: ErrorCode.UNKNOWN_RECIPE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +200,7 @@ class Handshake:
             self._supersede(told, outcome, now_ns)
         elif self._settings.triggered:
             if self._part is not None and self._part.part_id == outcome.part_id and self._answer is None:
-                self._answer_with(outcome.verdict, outcome.revision, now_ns)
+                self._answer_from(outcome, self._part, now_ns)
         elif outcome.revision == 1:
             self._queue(outcome, now_ns)
             if self._state is not HandshakeState.SAFE:
@@ -221,7 +227,7 @@ class Handshake:
                 # A trigger that is up now rose while *TriggerReady* was down; it must fall first.
                 held = self._resume is HandshakeState.READY and inputs.trigger
                 self._state = HandshakeState.RELEASING if held else self._resume
-                self._error = ErrorCode.NONE
+                self._error = self._answer.error_code if self._answer is not None else ErrorCode.NONE
                 # Where the belt went meanwhile, no part was waited for.
                 self._encoder_at = None
                 self._tell(LineEventKind.HEARTBEAT_BACK, now_ns)
@@ -351,6 +357,15 @@ class Handshake:
                     LineEventKind.ACK_MISSING, now_ns, part_id=self.part_id, detail=f"it stands for {stands_ms} ms"
                 )
 
+    def _answer_from(self, outcome: Outcome, part: TriggeredPart, now_ns: int) -> None:
+        if now_ns > part.deadline_at_ns:
+            # At the safe level, or while this process was away, its time went by: where the part is now, nobody knows.
+            self._answer_with(Verdict.REVIEW, 0, now_ns, ErrorCode.DEADLINE, "no outcome in time")
+            self._supersede(self._answered[part.part_id], outcome, now_ns)
+            return
+        code = _CODES.get(outcome.reason, ErrorCode.NONE)
+        self._answer_with(outcome.verdict, outcome.revision, now_ns, code)
+
     def _answer_with(
         self, verdict: Verdict, revision: int, now_ns: int, code: ErrorCode = ErrorCode.NONE, detail: str = ""
     ) -> None:
@@ -413,7 +428,8 @@ class Handshake:
     def _show_next(self, now_ns: int) -> None:
         if self._state is HandshakeState.READY and self._waiting:
             outcome = self._waiting.popleft()
-            answer = LineAnswer(outcome.part_id, outcome.verdict, outcome.revision, now_ns)
+            code = _CODES.get(outcome.reason, ErrorCode.NONE)
+            answer = LineAnswer(outcome.part_id, outcome.verdict, outcome.revision, now_ns, code)
             self._show(answer, outcome.product, outcome.lot)
 
     # ---- record

@@ -36,8 +36,9 @@ _NS_PER_S: Final = 1_000_000_000
 class JoinLimits:
     """How long and how much is waited for."""
 
-    decide_before_ms: int = 30
-    """An answer that is due is decided this long before, so that it reaches the line in time."""
+    decide_before_ms: int = 100
+    """An answer that is due is decided this long before, so that it reaches the line in time; at most a quarter of the
+    time that there is."""
     give_up_s: float = 60.0
     """A part without a deadline is answered as it is after this long."""
     remember_s: float = 300.0
@@ -232,8 +233,9 @@ class PartJoiner:
         deadline_at_ns = part.began_at_ns + within_ms * _NS_PER_MS if within_ms else 0
         if deadline_at_ns and (not part.deadline_at_ns or deadline_at_ns < part.deadline_at_ns):
             part.deadline_at_ns = deadline_at_ns
+        before_ns = min(self._limits.decide_before_ms * _NS_PER_MS, (part.deadline_at_ns - part.began_at_ns) // 4)
         due_at_ns = (
-            part.deadline_at_ns - self._limits.decide_before_ms * _NS_PER_MS
+            part.deadline_at_ns - before_ns
             if part.deadline_at_ns
             else part.began_at_ns + int(self._limits.give_up_s * _NS_PER_S)
         )

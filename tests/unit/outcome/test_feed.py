@@ -43,7 +43,7 @@ class Bench:
             lookback_s=lookback_s,
             clock_ns=lambda: time.time_ns() + round(ahead_s * 1e9),
         )
-        assert self.feed.away == "not read yet"
+        assert self.feed.away == "nothing was read yet"
         self.feed.start(self.shutdown)
         return self.feed
 

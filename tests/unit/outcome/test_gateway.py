@@ -184,7 +184,7 @@ def test_parts_without_outcomes_in_a_row_are_red_and_one_with_an_outcome_is_gree
         acknowledge()
     assert bench.causes() == [("no_outcomes", "")]
     assert bench.light() is Light.RED
-    assert "there has been no outcome" in bench.line.state().causes[0].text
+    assert "no answer was there in time" in bench.line.state().causes[0].text
     wait_until(lambda: bench.image.said().light is Light.RED, "the PLC sees it")
     part("part-4")
     bench.take(Verdict.PASS, 4)

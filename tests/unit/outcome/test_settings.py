@@ -31,7 +31,7 @@ def test_defaults_are_valid_and_speak_for_no_line() -> None:
     assert (settings.grpc.port, settings.kafka.fetch_wait_ms) == (50057, 100)
     assert (settings.lines, settings.plans.plans) == ([], ())
     assert len(settings.shift_plan.shifts) == 3
-    assert settings.joining.limits().decide_before_ms == 30
+    assert settings.joining.limits().decide_before_ms == 100
 
 
 def test_a_plan_says_when_a_part_fails() -> None:
@@ -117,7 +117,7 @@ def test_they_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ([PLC], {}, {"parts": []}, "line line-1 must have at least one product, got none"),
         ([PLC], {"recipes": {"7": "bolt"}}, {}, "a recipe must stand for a product of the line, got bolt"),
         ([PLC], {"product": "bolt"}, {}, "product must be one of the line, got 'bolt'"),
-        ([PLC], {"cycle_time_ms": 10}, {}, "answer_before_ms must be less than cycle_time_ms, got 20 and 10"),
+        ([PLC], {"cycle_time_ms": 10}, {}, "answer_before_ms must be less than cycle_time_ms, got 50 and 10"),
         ([PLC | {"safe_level": "pass"}], {}, {}, "safe_level"),
         ([OPC | {"certificate_file": "c"}], {}, {}, "certificate_file and key_file must be set together"),
         ([OPC | {"username": "plc"}], {}, {}, "a user or trusted certificates need certificate_file, got none"),
