@@ -84,6 +84,8 @@ class Handshake:
         self._error = ErrorCode.NONE
         self._before: PlcInputs | None = None
         self._restored = memory is not None
+        self._restored_trigger = memory is not None and memory.trigger
+        self._restored_ack = memory is not None and memory.result_ack
         self._recipe_told = ""
         self._heartbeat_at_ns = now_ns
         self._encoder_at: int | None = None
@@ -135,7 +137,10 @@ class Handshake:
         """What must survive the process."""
         state = self._resume if self._state is HandshakeState.SAFE else self._state
         recent = tuple(itertools.islice(reversed(self._answered.values()), _SAVED))
-        return HandshakeMemory(state, self._product, self._lot, self._part, self._answer, recent[::-1])
+        seen = self._before or PlcInputs(self._restored_trigger, self._restored_ack)
+        return HandshakeMemory(
+            state, self._product, self._lot, self._part, self._answer, recent[::-1], seen.trigger, seen.result_ack
+        )
 
     def outputs(self, heartbeat: int, light: Light | None) -> PlcOutputs:
         """What the PLC is told now.

@@ -185,3 +185,7 @@ class HandshakeMemory:
     answer: LineAnswer | None
     recent: tuple[LineAnswer, ...] = ()
     """The last answers, oldest first: what is read again after a restart is not shown again."""
+    trigger: bool = False
+    """Whether *Trigger* was up when it was last looked at."""
+    result_ack: bool = False
+    """Likewise, of *ResultAck*."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_where_no_camera_takes_a_picture_the_plc_is_told_review(lines: BuiltLine
 def test_each_line_and_connection_keeps_its_own_state(lines: BuiltLines, tmp_path: Path) -> None:
     built = lines.build()
     for number in range(1, 6):
-        built[LINE].take([outcome(Verdict.FAIL, number)])
+        built[LINE].take([outcome(Verdict.FAIL, number, decided_at_ns=time.time_ns())])
     built["line-2"].trigger("grpc", "", "", "dmc-9")
     files = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "lines").rglob("*.json"))
     assert files == [f"lines/line-1/{name}.json" for name in ("alarms", "plc-belt", "plc-plc")]

@@ -15,6 +15,7 @@ from services.core.line_event import Light, LineEvent, LineEventKind
 from services.core.outcome import Outcome
 from services.core.plc import ErrorCode, HandshakeSettings, HandshakeState, PlcInputs, PlcOutputs
 from services.core.types import Verdict
+from services.outcome import plc_connection as module
 from services.outcome.plc_connection import PlcConnection
 from services.outcome.state_file import BytesFile, handshake_from_json
 from tests.support.detector_line import wait_until
@@ -224,6 +225,69 @@ def test_an_acknowledgement_that_came_while_nobody_looked_is_taken(bench: Bench)
     bench.start()
     wait_until(lambda: bool(bench.record.of(Kind.ACKNOWLEDGED)), "the acknowledgement is taken")
     bench.say(result_ack=False, trigger=False)
+    bench.ready()
+
+
+def test_what_stands_is_shown_before_the_plc_can_look(bench: Bench) -> None:
+    connection = bench.start()
+    bench.trigger("p1")
+    connection.take_outcome(answer("p1", Verdict.FAIL))
+    image = MemoryImage()
+    again = PlcConnection(
+        bench.settings,
+        image,
+        bench.file,
+        tell=bench.tell,
+        ask=bench.record.ask,
+        light=lambda: None,
+        clock_ns=bench.clock,
+    )
+    image.start = lambda: served.append(shown(image._outputs))  # type: ignore[method-assign]
+    served: list[set[str]] = []
+    bench.lives.append(again)
+    again.start()
+    assert served == [{"result_ready", "nok"}]
+
+
+@pytest.mark.parametrize("says_it_late", [False, True])
+def test_a_trigger_that_is_held_up_over_a_restart_is_no_other_part(bench: Bench, *, says_it_late: bool) -> None:
+    """A server that begins has every signal down until the PLC has connected and written them all."""
+    connection = bench.start()
+    bench.trigger("p1")
+    connection.take_outcome(answer("p1"))
+    bench.say(result_ack=True)
+    wait_until(lambda: bool(bench.record.of(Kind.ACKNOWLEDGED)), "the acknowledgement is taken")
+    connection._stopping.set()
+    connection._thread.join(10)
+    held, bench.inputs = bench.inputs, PlcInputs()
+    if says_it_late:
+        bench.inputs = PlcInputs(part="p1")
+    again = bench.start()
+    wait_until(lambda: again._heartbeat > 0, "somebody looks at the signals")
+    assert again.state is HandshakeState.RELEASING
+    bench.inputs = held
+    bench.say(heartbeat=1)
+    wait_until(lambda: again._left is None, "the PLC has said them anew")
+    assert again.state is HandshakeState.RELEASING
+    bench.say(trigger=False, result_ack=False)
+    bench.ready()
+    assert [event.part_id for event in bench.record.of(Kind.TRIGGERED)] == ["p1"]
+    assert bench.record.of(Kind.TRIGGER_REFUSED) == []
+
+
+def test_signals_that_fell_while_nobody_looked_are_taken_once_the_plc_writes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_WHOLE_CYCLE_S", 0.05)
+    connection = bench.start()
+    bench.trigger("p1")
+    connection.take_outcome(answer("p1"))
+    bench.say(result_ack=True)
+    wait_until(lambda: bool(bench.record.of(Kind.ACKNOWLEDGED)), "the acknowledgement is taken")
+    connection._stopping.set()
+    connection._thread.join(10)
+    bench.inputs = PlcInputs()
+    bench.start()
     bench.ready()
 
 

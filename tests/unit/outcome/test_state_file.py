@@ -42,12 +42,18 @@ def test_a_kill_while_it_is_written_leaves_what_was_there(tmp_path: Path) -> Non
     "memory",
     [
         MEMORY,
-        HandshakeMemory(HandshakeState.RESULT, "disc", "", PART, ANSWER, (ANSWER,)),
+        HandshakeMemory(HandshakeState.RESULT, "disc", "", PART, ANSWER, (ANSWER,), trigger=True, result_ack=True),
         HandshakeMemory(HandshakeState.READY, "", "", None, None),
     ],
 )
 def test_a_handshake_goes_on_as_it_was(memory: HandshakeMemory) -> None:
     assert handshake_from_json(handshake_to_json(memory, [EVENT])) == (memory, (EVENT,))
+
+
+def test_a_handshake_that_an_older_release_wrote_is_read() -> None:
+    value = json.loads(handshake_to_json(MEMORY, []))
+    del value["trigger"], value["result_ack"]
+    assert handshake_from_json(json.dumps(value).encode()) == (MEMORY, ())
 
 
 def test_nothing_is_read_of_nothing() -> None:
@@ -67,6 +73,7 @@ def test_nothing_is_read_of_nothing() -> None:
         {"events": ["AAAA"]},
         {"events": [7]},
         {"lot": 7},
+        {"trigger": 1},
     ],
 )
 def test_what_breaks_a_rule_is_left_out_and_logged(
