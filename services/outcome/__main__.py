@@ -97,8 +97,10 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
     for listener in listeners:
         listener.start()
         stack.callback(listener.close)
-    feed.start(shutdown)
-    stack.callback(feed.join, 5.0)
+    if lines:
+        # A process that only joins has nobody to tell.
+        feed.start(shutdown)
+        stack.callback(feed.join, 5.0)
     server = _serve(settings, lines, health)
     stack.callback(server.stop, min(2.0, settings.drain_s / 4))
     pipeline = OutcomePipeline(
