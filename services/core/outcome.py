@@ -7,8 +7,9 @@ whatever is neither is REVIEW, so that no rule can make a silent PASS.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.core.errors import InvalidInputError
@@ -175,19 +176,19 @@ class PartPlans:
     """The plans of all products."""
 
     plans: tuple[PartPlan, ...]
+    _by_place: dict[tuple[str, str], PartPlan] = field(init=False, repr=False, compare=False)
+    """By product and line: asked for several times with every record."""
 
     def __post_init__(self) -> None:
-        places = [(plan.product, plan.line_id) for plan in self.plans]
-        twice = sorted(
-            {f"{product} on {line or 'all lines'}" for product, line in places if places.count((product, line)) > 1}
-        )
+        times = Counter((plan.product, plan.line_id) for plan in self.plans)
+        twice = sorted(f"{product} on {line or 'all lines'}" for (product, line), count in times.items() if count > 1)
         if twice:
             raise InvalidInputError(f"a product must have one plan for each line, got more for {', '.join(twice)}")
+        object.__setattr__(self, "_by_place", {(plan.product, plan.line_id): plan for plan in self.plans})
 
     def of(self, product: str, line_id: str) -> PartPlan | None:
         """The plan of a product on a line, its own there or that of all lines; None where there is none."""
-        found = {plan.line_id: plan for plan in self.plans if plan.product == product and plan.line_id in {line_id, ""}}
-        return found.get(line_id) or found.get("")
+        return self._by_place.get((product, line_id)) or self._by_place.get((product, ""))
 
     def products_on(self, line_id: str) -> tuple[str, ...]:
         """Products that may be made on a line, in order of their names."""

@@ -35,6 +35,10 @@ _NS_PER_MS: Final = 1_000_000
 _IDLE_S: Final = 0.25
 #: Its sleep while acknowledgements are waited for.
 _PUMP_S: Final = 0.005
+#: What another replica wrote just before answers were read may carry its clock's time.
+_ANSWERS_OVERLAP_MS: Final = 5_000
+#: Answers are read back from so much earlier: the next partition's first record may be older than this one's.
+_ANSWERS_MARGIN_MS: Final = 60_000
 #: A clock that is off by this much is told of, once in a while.
 _SKEW_EVERY_S: Final = 60.0
 _MAX_SKEWED: Final = 1_000
@@ -103,6 +107,8 @@ class OutcomePipeline:
         self._lanes: dict[TopicPartition, _Lane] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._restored: set[TopicPartition] = set()
+        self._known_ms: tuple[int, int] | None = None
+        """From when to when all answers were read back, of all partitions; None before the first time."""
         self._of_part: dict[str, list[_Place]] = {}
         self._under_way: dict[str, list[_Place]] = {}
         """By part: what is settled once the part's last outcome is acknowledged."""
@@ -250,7 +256,9 @@ class OutcomePipeline:
         if not fresh:
             return
         first_ms = min(record.timestamp_ms for record in records if record.topic_partition in fresh)
-        since_ms = max(0, min(first_ms, self._clock_ns() // _NS_PER_MS) - self._remember_ms)
+        now_ms = self._clock_ns() // _NS_PER_MS
+        wanted_ms = max(0, min(first_ms, now_ms) - self._remember_ms)
+        since_ms = self._unknown_since(wanted_ms)
         backoff = Backoff(cap_s=2.0)
         while True:
             try:
@@ -269,7 +277,22 @@ class OutcomePipeline:
             for answer in answers:
                 self._joiner.restore(answer, self._clock_ns())
             self._restored |= fresh
+        self._note_known(since_ms, now_ms)
         LOG.info("%d answers of before are known", len(answers))
+
+    def _unknown_since(self, wanted_ms: int) -> int:
+        """From when on answers must be read, where all from ``wanted_ms`` on must be known.
+
+        Partitions begin one by one, and each reading is of all of them: it need not be done again for each.
+        """
+        if self._known_ms is None or wanted_ms < self._known_ms[0]:
+            return max(0, wanted_ms - _ANSWERS_MARGIN_MS)
+        return max(wanted_ms, self._known_ms[1] - _ANSWERS_OVERLAP_MS)
+
+    def _note_known(self, since_ms: int, until_ms: int) -> None:
+        if self._known_ms is not None and self._known_ms[0] <= since_ms <= self._known_ms[1]:
+            since_ms = self._known_ms[0]
+        self._known_ms = (since_ms, until_ms)
 
     # ---- outcomes
 
