@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from sightline.v1 import events_pb2, outcome_service_pb2
@@ -10,7 +11,7 @@ from sightline.v1 import events_pb2, outcome_service_pb2
 from services.adapters.codec import VERDICT_FROM_WIRE, VERDICT_TO_WIRE, at_least, class_name, strictly
 from services.adapters.codec_outcome import LIGHT_FROM_WIRE, LIGHT_TO_WIRE, short_text
 from services.core.alarm import Alarm
-from services.core.alarm_rule import AlarmKind
+from services.core.alarm_rule import AlarmKind, Counted
 from services.core.errors import InvalidInputError
 from services.core.identity import validate_frame_id, validate_id
 from services.core.line_event import Light
@@ -29,6 +30,7 @@ _PHASE_TO_WIRE: Final = {
 }
 _PHASE_FROM_WIRE: Final = {int(wire): phase for phase, wire in _PHASE_TO_WIRE.items()}
 _KINDS: Final = {kind.value: kind for kind in AlarmKind}
+_COUNTED: Final = {counted.value for counted in Counted}
 _TOKEN: Final = re.compile(r"[a-z][a-z0-9_]{0,31}\Z", re.ASCII)
 
 
@@ -154,6 +156,7 @@ def alarm_to_message(alarm: Alarm) -> outcome_service_pb2.AlarmState:
         count=alarm.count,
         of=alarm.of,
         window_s=alarm.window_s,
+        counted=[one.value for one in alarm.counted],
     )
 
 
@@ -196,7 +199,15 @@ def _alarm(message: outcome_service_pb2.AlarmState, line_id: str) -> Alarm:
         count=at_least("count", message.count, 0),
         of=at_least("of", message.of, 0),
         window_s=at_least("window_s", message.window_s, 0),
+        counted=_counted(message.counted),
     )
+
+
+def _counted(names: Collection[str]) -> tuple[Counted, ...]:
+    # With one left out that a newer release knows, it would be told as something else than it is.
+    if not _COUNTED.issuperset(names):
+        return ()
+    return tuple(one for one in Counted if one.value in names)
 
 
 # ---- the check with reference parts

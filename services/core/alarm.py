@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.core.alarm_count import AlarmCounts, Met, StoredCount
-from services.core.alarm_rule import AlarmKey, AlarmKind, AlarmRule
+from services.core.alarm_rule import AlarmKey, AlarmKind, AlarmRule, Counted
 from services.core.errors import InvalidInputError, NotFoundError
 from services.core.identity import alarm_id
 from services.core.line_event import Light
@@ -67,6 +67,8 @@ class Alarm:
     """Parts that were looked at; 0 where it was not told."""
     window_s: int = 0
     """The window of a rate; 0 in other kinds."""
+    counted: tuple[Counted, ...] = ()
+    """What the rule counts of parts, in the order of :class:`Counted`; empty where it was not told."""
 
     @property
     def key(self) -> AlarmKey:
@@ -255,6 +257,7 @@ def _alarm(met: Met, outcome: Outcome) -> Alarm:
         count=met.count,
         of=met.of,
         window_s=rule.window_s,
+        counted=tuple(one for one in Counted if one in rule.verdicts),
     )
 
 

@@ -203,15 +203,15 @@ def _lines(
     outcome = settings.outcome
     if not outcome.address:
         return None, {}
-    states = GrpcLineStates(outcome.address)
+    states = GrpcLineStates(outcome.address, outcome.timeout_s)
     stack.callback(states.close)
     board, book = LineBoard(), OutcomeBook()
     kafka = settings.kafka.connection()
     feed = OutcomeFeed(
         lambda: KafkaTopicReader(kafka, [topics.OUTCOMES, topics.LINE_EVENTS]), book, lookback_s=outcome.lookback_s
     )
-    poller = LinePoller(states, board, interval_s=outcome.interval_s, timeout_s=outcome.timeout_s)
-    lines = Lines(states, board, book, timeout_s=outcome.timeout_s)
+    poller = LinePoller(states, board, interval_s=outcome.interval_s)
+    lines = Lines(states, board, book)
     return lines, {"outcomes": feed.run, "lines": poller.run}
 
 

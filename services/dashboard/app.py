@@ -162,7 +162,7 @@ def make_context(
         max_pixels=settings.limits.max_image_pixels,
         max_aspect_ratio=settings.limits.max_aspect_ratio,
     )
-    shown = lines or Lines(None, LineBoard(clock_ns), OutcomeBook(), timeout_s=settings.outcome.timeout_s)
+    shown = lines or Lines(None, LineBoard(clock_ns), OutcomeBook())
     return Context(
         settings=settings,
         model=model,

@@ -95,19 +95,17 @@ class LineBoard:
 class LinePoller:
     """Asks how the lines are, in rounds, until told to stop."""
 
-    def __init__(self, states: LineStates, board: LineBoard, *, interval_s: float, timeout_s: float) -> None:
+    def __init__(self, states: LineStates, board: LineBoard, *, interval_s: float) -> None:
         """Set up.
 
         Args:
             states: Asked.
             board: Told.
             interval_s: Time between two rounds.
-            timeout_s: Longest wait for an answer.
         """
         self._states = states
         self._board = board
         self._interval_s = interval_s
-        self._timeout_s = timeout_s
 
     def run(self, shutdown: Shutdown) -> None:
         """Ask until the stop is asked for."""
@@ -118,7 +116,7 @@ class LinePoller:
     def round(self) -> None:
         """Ask once."""
         try:
-            self._board.take(self._states.lines(self._timeout_s))
+            self._board.take(self._states.lines())
         except SightlineError as error:
             if not self._board.read().away_since_ns:
                 LOG.warning("the outcome service cannot be asked now: %s", error, extra={"reason": error.reason})
@@ -134,7 +132,6 @@ class Lines:
         board: LineBoard,
         book: OutcomeBook,
         *,
-        timeout_s: float,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Set up.
@@ -143,13 +140,11 @@ class Lines:
             states: The outcome service; None where none is set.
             board: Filled by a poller.
             book: Filled by a feed.
-            timeout_s: Longest wait for an answer of the service.
             clock_ns: The present, nanoseconds since the epoch.
         """
         self._states = states
         self._board = board
         self.book = book
-        self._timeout_s = timeout_s
         self._clock_ns = clock_ns
         self._waiting = 0
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="outcome")
@@ -205,7 +200,7 @@ class Lines:
             UnavailableError: It does not answer in time, or so many questions wait that this one had no turn.
             SightlineError: What the service says to it.
         """
-        return await self._do(lambda states: states.acknowledge(line_id, alarm_id, person, note, self._timeout_s))
+        return await self._do(lambda states: states.acknowledge(line_id, alarm_id, person, note))
 
     async def begin_reference_check(self, line_id: str, person: str) -> Json:
         """Begin a check with reference parts in a person's name.
@@ -215,7 +210,7 @@ class Lines:
             UnavailableError: It does not answer in time, or so many questions wait that this one had no turn.
             SightlineError: What the service says to it.
         """
-        return await self._do(lambda states: states.begin_reference_check(line_id, person, self._timeout_s))
+        return await self._do(lambda states: states.begin_reference_check(line_id, person))
 
     async def _do(self, work: Callable[[LineStates], T]) -> T:
         states = self.require()
@@ -226,7 +221,7 @@ class Lines:
             done = work(states)
             try:
                 # Whoever did something sees it now, not with the next round.
-                self._board.take(states.lines(self._timeout_s))
+                self._board.take(states.lines())
             except SightlineError as error:
                 LOG.info("how the lines are after that cannot be asked now: %s", error)
             return done

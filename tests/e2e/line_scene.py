@@ -12,14 +12,18 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sightline.v1 import events_pb2, outcome_service_pb2
 
+from services.adapters.codec_line import alarm_to_message
 from services.adapters.codec_outcome import encode_line_event, encode_outcome
 from services.adapters.memory import MemoryBroker, MemoryTopicReader
 from services.core import topics
-from services.core.identity import derive_frame_id
-from services.core.line_event import LineEvent, LineEventKind
+from services.core.alarm import Alarm
+from services.core.alarm_rule import AlarmKey, AlarmKind, AlarmRule, Counted
+from services.core.identity import alarm_id, derive_frame_id
+from services.core.line_event import Light, LineEvent, LineEventKind
 from services.core.outcome import Outcome, OutcomeReason, OutcomeView
 from services.core.types import Inspection, Verdict
 from services.dashboard.feed import OutcomeFeed
@@ -33,6 +37,10 @@ LINE = "line-a"
 DUE_MS = 250.0
 MINUTE_NS = 60_000_000_000
 OLD_ALARM = "0189abcd-0000-7000-8000-0000000000ab"
+LATE_IN_A_ROW = AlarmRule("late-in-a-row", AlarmKind.IN_A_ROW, n=3, verdicts=frozenset({Counted.LATE}), light=Light.RED)
+FAIL_RATE = AlarmRule(
+    "fail-rate", AlarmKind.RATE, share=0.1, window_s=600, min_parts=30, verdicts=frozenset({Counted.FAIL})
+)
 _WORST_FIRST = (Verdict.FAIL, Verdict.REVIEW, Verdict.PASS)
 
 
@@ -45,20 +53,20 @@ class LineScene:
         self.service = ToldOutcomeService(*(calm_line(line_id, now_ns) for line_id in line_ids or (LINE,)))
         broker = MemoryBroker()
         self.book, board = OutcomeBook(), LineBoard()
-        states = GrpcLineStates(self.service.address)
+        states = GrpcLineStates(self.service.address, 3.0)
         self._states = states
         self.dashboard = DashboardUnderTest(
             DEMO_CAMERAS[:2],
             pictures=pictures,
             defect_rate=defect_rate,
             broker=broker,
-            lines=Lines(states, board, self.book, timeout_s=3.0),
+            lines=Lines(states, board, self.book),
         ).start()
         feed = OutcomeFeed(
             lambda: MemoryTopicReader(broker, [topics.OUTCOMES, topics.LINE_EVENTS]), self.book, lookback_s=900
         )
         outcome = self.dashboard.settings.outcome
-        poller = LinePoller(states, board, interval_s=outcome.interval_s, timeout_s=outcome.timeout_s)
+        poller = LinePoller(states, board, interval_s=outcome.interval_s)
         shutdown = self.dashboard.shutdown
         self._threads = [
             threading.Thread(target=work, args=(shutdown,), daemon=True) for work in (feed.run, poller.run)
@@ -78,32 +86,48 @@ class LineScene:
         """The line's state, to be changed inside a ``with``."""
         return _Change(self.service, line_id)
 
-    def raise_alarm(self, text: str, *, red: bool = False, line_id: str = LINE, **fields: object) -> str:
+    def raise_alarm(self, rule: AlarmRule, count: int, of: int = 0, *, line_id: str = LINE, **fields: Any) -> str:
         """Let an alarm stand, as the service raises one.
+
+        Args:
+            rule: Met.
+            count: Parts that counted.
+            of: Parts that were looked at; 0 for as many as counted.
+            line_id: The line.
+            fields: Of the alarm to set otherwise.
 
         Returns:
             Its id.
         """
-        alarm_id = str(uuid.uuid4())
-        light = events_pb2.LIGHT_RED if red else events_pb2.LIGHT_AMBER
-        alarm = outcome_service_pb2.AlarmState(
-            alarm_id=alarm_id,
-            rule="rule",
-            light=light,
-            text=text,
-            raised_at_ns=time.time_ns(),
-            part_id="part-000003",
-            **fields,  # type: ignore[arg-type]
+        now_ns, key = time.time_ns(), AlarmKey(line_id)
+        alarm = alarm_to_message(
+            Alarm(
+                alarm_id=alarm_id(line_id, rule.name, (), "part-000003", now_ns),
+                line_id=line_id,
+                rule=rule.name,
+                light=rule.light,
+                text=rule.describe(key, count, of or count),
+                raised_at_ns=now_ns,
+                part_id="part-000003",
+                kind=rule.kind,
+                count=count,
+                of=of or count,
+                window_s=rule.window_s,
+                counted=tuple(one for one in Counted if one in rule.verdicts),
+                **fields,
+            )
         )
+        light = alarm.light
         with self.change(line_id) as line:
             line.alarms.insert(0, alarm)
-            line.causes.insert(0, outcome_service_pb2.LightCause(token="alarm", about=alarm_id, text=text, light=light))
+            cause = outcome_service_pb2.LightCause(token="alarm", about=alarm.alarm_id, text=alarm.text, light=light)
+            line.causes.insert(0, cause)
             # The gravest first, as the service tells them.
             ordered = sorted(line.causes, key=lambda cause: -cause.light)
             del line.causes[:]
             line.causes.extend(ordered)
             line.light = max(line.light, light)
-        return alarm_id
+        return alarm.alarm_id
 
     def answer_part(self, *, took_ms: float | None = None, lose: Sequence[str] = (), **verdict: object) -> Outcome:
         """Let a part pass the cameras and answer the line.
@@ -238,7 +262,6 @@ def calm_line(line_id: str, now_ns: int) -> outcome_service_pb2.LineState:
         past_alarms=[
             alarm_state(
                 alarm_id=OLD_ALARM,
-                text="3 parts in a row failed with scratch at camera line-a-top",
                 raised_at_ns=now_ns - 47 * MINUTE_NS,
                 part_id="part-000012",
                 acknowledged_by="Olga Berg",
@@ -274,8 +297,8 @@ def trouble(scene: LineScene) -> None:
         line.reference.occasion = "late"
         line.reference.ended_at_ns = time.time_ns() - 3 * MINUTE_NS
         line.reference.parts[1].seen = events_pb2.VERDICT_PASS
-    scene.raise_alarm("5 of 33 parts failed within 10 min")
-    scene.raise_alarm("3 parts in a row were answered late", red=True, repeats=2)
+    scene.raise_alarm(FAIL_RATE, 5, 33)
+    scene.raise_alarm(LATE_IN_A_ROW, 3, repeats=2)
 
 
 def _view(inspection: Inspection) -> OutcomeView:

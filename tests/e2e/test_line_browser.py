@@ -13,8 +13,9 @@ from sightline.v1 import events_pb2, outcome_service_pb2
 from services.core.line_event import LineEventKind
 from services.core.types import Verdict
 from tests.e2e.dashboard_feed import DEMO_CAMERAS, DashboardUnderTest
-from tests.e2e.line_scene import LINE, LineScene, trouble
+from tests.e2e.line_scene import FAIL_RATE, LATE_IN_A_ROW, LINE, LineScene, trouble
 from tests.e2e.test_dashboard_browser import OpenPage, accessibility_complaints, browser, open_page, sideways_scroll
+from tests.support.lines import SCRATCHES
 
 __all__ = ["browser", "open_page"]
 
@@ -56,7 +57,7 @@ def test_an_alarm_is_at_the_top_of_any_page_within_a_second_or_two_and_is_acknow
     expect(page.get_by_role("link", name="Line", exact=True)).to_be_visible()
     expect(page.get_by_test_id("alarm-banner")).to_have_count(0)
     raised_s = time.monotonic()
-    alarm_id = scene.raise_alarm(LATE, red=True)
+    alarm_id = scene.raise_alarm(LATE_IN_A_ROW, 3)
     banner = page.get_by_test_id("alarm-banner")
     expect(banner).to_contain_text(LATE)
     # Asked every 0.5 s and told at most every 0.2 s; the rest is for a machine that does other things too.
@@ -77,7 +78,7 @@ def test_an_alarm_is_at_the_top_of_any_page_within_a_second_or_two_and_is_acknow
 
 
 def test_whoever_has_given_no_name_is_asked_for_it_in_place(scene: LineScene, open_page: OpenPage) -> None:
-    scene.raise_alarm(RATE)
+    scene.raise_alarm(FAIL_RATE, 5, 33)
     page = open_line(open_page, scene, forgiven=NO_FEEDBACK)
     standing = page.get_by_test_id("alarms")
     standing.get_by_label("Note (optional)").fill("cleaned the lens")
@@ -93,7 +94,7 @@ def test_whoever_has_given_no_name_is_asked_for_it_in_place(scene: LineScene, op
     expect(page.get_by_text("No alarm stands.")).to_be_visible()
     assert [one[3:] for one in scene.service.asked] == [("Emil", "cleaned the lens")]
     # It is known from then on.
-    scene.raise_alarm(LATE)
+    scene.raise_alarm(LATE_IN_A_ROW, 3)
     page.get_by_test_id("alarm-banner").get_by_role("button", name="Acknowledge").click()
     expect(page.get_by_test_id("alarm-banner")).to_have_count(0)
     assert scene.service.asked[-1][3] == "Emil"
@@ -101,7 +102,7 @@ def test_whoever_has_given_no_name_is_asked_for_it_in_place(scene: LineScene, op
 
 def test_many_alarms_leave_the_page_its_room(scene: LineScene, open_page: OpenPage) -> None:
     for number in range(5):
-        scene.raise_alarm(f"{number + 3} parts in a row failed")
+        scene.raise_alarm(FAIL_RATE, number + 7, 33)
     page = open_page(scene.dashboard.url)
     banner = page.get_by_test_id("alarm-banner")
     expect(banner.get_by_role("button")).to_have_count(2)
@@ -128,6 +129,23 @@ def test_the_light_says_why_it_is_not_green_in_plain_words(scene: LineScene, ope
     scene.answer_part()
     page.get_by_test_id(f"wall-light-{LINE}").click()
     expect(page).to_have_url(re.compile(f"/line/{LINE}$"))
+
+
+def test_an_alarm_is_told_in_the_page_s_language_and_one_that_is_not_known_as_the_service_tells_it(
+    scene: LineScene, open_page: OpenPage
+) -> None:
+    scene.raise_alarm(LATE_IN_A_ROW, 3)
+    page = open_line(open_page, scene)
+    expect(page.get_by_test_id("past-alarms")).to_contain_text(SCRATCHES)
+    page.get_by_role("button", name="DE: auf Deutsch umstellen").click()
+    expect(page.get_by_test_id("alarms")).to_contain_text("3 Teile in Folge zu spät")
+    expect(page.get_by_test_id("causes")).to_contain_text("3 Teile in Folge zu spät")
+    expect(page.get_by_test_id("past-alarms")).to_contain_text(
+        "3 Teile in Folge von Produkt disc Ausschuss mit scratch an Kamera line-a-top"
+    )
+    with scene.change() as line:
+        line.alarms[0].kind, line.alarms[0].text = "of_a_newer_release", "the moon is full"
+    expect(page.get_by_test_id("alarms")).to_contain_text("the moon is full")
 
 
 def test_a_handshake_is_followed_step_by_step(scene: LineScene, open_page: OpenPage) -> None:
@@ -222,7 +240,7 @@ def test_a_check_with_reference_parts_is_begun_in_two_presses_and_followed(
 
 
 def test_while_the_service_is_away_lights_are_dark_and_the_page_says_so(scene: LineScene, open_page: OpenPage) -> None:
-    scene.raise_alarm(RATE)
+    scene.raise_alarm(FAIL_RATE, 5, 33)
     page = as_somebody(open_page, scene, f"/line/{LINE}")
     expect(page.get_by_test_id("stack-light")).to_have_attribute("data-light", "amber")
     scene.service.away = True
@@ -249,7 +267,7 @@ def test_without_an_outcome_service_there_is_no_way_to_a_line(open_page: OpenPag
 
 def test_several_lines_are_listed_each_with_its_light(open_page: OpenPage) -> None:
     scene = LineScene(LINE, "line-b", pictures=4)
-    scene.raise_alarm(LATE, red=True, line_id="line-b")
+    scene.raise_alarm(LATE_IN_A_ROW, 3, line_id="line-b")
     page = open_page(scene.dashboard.url)
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Lines").click()
     expect(page.get_by_test_id(f"line-{LINE}")).to_contain_text("Green")

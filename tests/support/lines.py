@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent import futures
 from dataclasses import replace
+from typing import Any
 
 import grpc
 from sightline.v1 import events_pb2, outcome_service_pb2, outcome_service_pb2_grpc
@@ -76,6 +77,7 @@ def line_event(kind: LineEventKind, number: int = 1, **changes: object) -> LineE
 
 
 ALARM_ID = "0189abcd-0000-7000-8000-0000000000aa"
+SCRATCHES = "3 parts in a row of product disc failed with scratch at camera line-a-top"
 
 
 def line_state(line_id: str = "line-a") -> outcome_service_pb2.LineState:
@@ -89,9 +91,7 @@ def line_state(line_id: str = "line-a") -> outcome_service_pb2.LineState:
             outcome_service_pb2.LightCause(
                 token="connection", about="mes", text="connection mes is away", light=events_pb2.LIGHT_RED
             ),
-            outcome_service_pb2.LightCause(
-                token="alarm", about=ALARM_ID, text="3 parts in a row failed", light=events_pb2.LIGHT_AMBER
-            ),
+            outcome_service_pb2.LightCause(token="alarm", about=ALARM_ID, text=SCRATCHES, light=events_pb2.LIGHT_AMBER),
         ],
         connections=[
             outcome_service_pb2.ConnectionState(
@@ -137,20 +137,23 @@ def line_state(line_id: str = "line-a") -> outcome_service_pb2.LineState:
 
 def alarm_state(**changes: object) -> outcome_service_pb2.AlarmState:
     """An alarm that nobody has acknowledged."""
-    alarm = outcome_service_pb2.AlarmState(
-        alarm_id=ALARM_ID,
-        rule="fails-in-a-row",
-        light=events_pb2.LIGHT_AMBER,
-        text="3 parts in a row failed",
-        raised_at_ns=START_NS,
-        part_id="part-3",
-        camera_id="line-a-top",
-        product="disc",
-        defect_class="scratch",
-        repeats=2,
-    )
-    alarm.MergeFrom(outcome_service_pb2.AlarmState(**changes))  # type: ignore[arg-type]
-    return alarm
+    made: dict[str, Any] = {
+        "alarm_id": ALARM_ID,
+        "rule": "fails-in-a-row",
+        "light": events_pb2.LIGHT_AMBER,
+        "text": SCRATCHES,
+        "raised_at_ns": START_NS,
+        "part_id": "part-3",
+        "camera_id": "line-a-top",
+        "product": "disc",
+        "defect_class": "scratch",
+        "repeats": 2,
+        "kind": "in_a_row",
+        "count": 3,
+        "of": 3,
+        "counted": ["fail"],
+    }
+    return outcome_service_pb2.AlarmState(**made | changes)
 
 
 class ToldOutcomeService(outcome_service_pb2_grpc.OutcomeServiceServicer):

@@ -19,7 +19,7 @@ from services.adapters.codec_line import (
     reference_to_message,
 )
 from services.core.alarm import Alarm
-from services.core.alarm_rule import AlarmKind
+from services.core.alarm_rule import AlarmKind, Counted
 from services.core.errors import EventDecodeError
 from services.core.identity import alarm_id
 from services.core.line_event import Light
@@ -49,6 +49,7 @@ ALARM = Alarm(
     count=3,
     of=10,
     window_s=600,
+    counted=(Counted.FAIL, Counted.REVIEW),
 )
 STANDING = dataclasses.replace(ALARM, acknowledged_by="", acknowledged_at_ns=0, note="")
 REFERENCE = ReferenceState(
@@ -132,6 +133,21 @@ def test_every_light_comes_back(light: Light) -> None:
 @pytest.mark.parametrize("alarm", [ALARM, STANDING])
 def test_an_alarm_comes_back_with_the_line_that_it_is_of(alarm: Alarm) -> None:
     assert alarm_from_message(alarm_to_message(alarm), "line-1") == alarm
+
+
+@pytest.mark.parametrize(
+    ("names", "counted"),
+    [
+        ([], ()),
+        (["late", "pass", "late"], (Counted.PASS, Counted.LATE)),
+        # Told without the one that is not known here, it would be another rule.
+        (["fail", "of_a_newer_release"], ()),
+    ],
+)
+def test_what_a_rule_counts_is_known_as_a_whole_or_not_at_all(names: list[str], counted: tuple[Counted, ...]) -> None:
+    message = alarm_to_message(ALARM)
+    message.counted[:] = names
+    assert alarm_from_message(message, "line-1").counted == counted
 
 
 @pytest.mark.parametrize("light", [0, 99])

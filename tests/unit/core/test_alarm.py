@@ -46,6 +46,7 @@ def test_the_third_part_in_a_row_raises_an_alarm_that_says_all_of_it() -> None:
     (alarm,) = board.take(outcome(Verdict.FAIL, 5))
     assert (alarm.rule, alarm.light, alarm.text) == ("three", Light.AMBER, "3 parts in a row failed")
     assert (alarm.kind, alarm.count, alarm.of, alarm.window_s) == (AlarmKind.IN_A_ROW, 3, 3, 0)
+    assert alarm.counted == (Counted.FAIL,)
     assert (alarm.line_id, alarm.part_id, alarm.raised_at_ns) == ("line-1", "part-5", NOW_NS + 5 * S_NS + S_NS // 2)
     assert board.standing == (alarm,)
 
@@ -80,7 +81,7 @@ def test_a_clock_that_is_set_back_begins_the_window_anew() -> None:
 def test_review_counts_where_the_rule_says_so() -> None:
     both = AlarmRule("both", AlarmKind.IN_A_ROW, n=3)
     (alarm,) = feed(AlarmBoard([both]), outcomes("FRF"))
-    assert alarm.text == "3 parts in a row did not pass"
+    assert (alarm.text, alarm.counted) == ("3 parts in a row did not pass", (Counted.FAIL, Counted.REVIEW))
     assert feed(AlarmBoard([THREE]), outcomes("FRF")) == []
 
 

@@ -26,7 +26,7 @@ from services.dashboard.outcomes import OutcomeBook
 from services.dashboard.settings import DashboardSettings
 from services.runtime.lifecycle import Shutdown
 from tests.support.accounts import PASSWORD, add_everybody, make_accounts
-from tests.support.lines import ALARM_ID, START_NS, ToldOutcomeService, line_event, line_state, outcome
+from tests.support.lines import ALARM_ID, SCRATCHES, START_NS, ToldOutcomeService, line_event, line_state, outcome
 from tests.unit.dashboard.reviewing import OWN, reason
 
 ACKNOWLEDGE = f"/lines/line-a/alarms/{ALARM_ID}/acknowledge"
@@ -42,7 +42,7 @@ class Site:
             add_everybody(self.accounts)
         told: dict[str, Any] = {"web": {"mode": "network"}, "sign_in": {"method": "local"}} if signed else {}
         self.book, self.board = OutcomeBook(), LineBoard()
-        self.states = None if service is None else GrpcLineStates(service.address)
+        self.states = None if service is None else GrpcLineStates(service.address, 5.0)
         (static_dir / "index.html").write_text("<!doctype html><title>Sightline</title>")
         self.context = make_context(
             DashboardSettings(**told),
@@ -53,7 +53,7 @@ class Site:
             open_reader=lambda: MemoryTopicReader(broker, [topics.VERDICTS]),
             explanations=ExplanationIndex(max_cases=10, max_bytes=1_000_000),
             open_explained=lambda: MemoryTopicReader(broker, [topics.EXPLAINED]),
-            lines=Lines(self.states, self.board, self.book, timeout_s=5.0),
+            lines=Lines(self.states, self.board, self.book),
             accounts=self.accounts,
             version="1.2.3",
             static_dir=static_dir,
@@ -65,7 +65,7 @@ class Site:
     def look(self) -> None:
         """Ask the service once, as the poller does."""
         assert self.states is not None
-        LinePoller(self.states, self.board, interval_s=1.0, timeout_s=5.0).round()
+        LinePoller(self.states, self.board, interval_s=1.0).round()
 
     def sign_in(self, name: str) -> None:
         body = {"name": name, "password": PASSWORD}
@@ -116,7 +116,10 @@ def test_a_line_is_told_with_its_light_causes_connections_alarms_and_reference_p
     press, mes = line["connections"]
     assert (press["handshake"], press["part_id"], press["error_code"], press["up"]) == ("result", "part-9", 3, True)
     assert (mes["handshake"], mes["waiting"], mes["oldest_waiting_ms"], mes["detail"]) == (None, 14, 93_000, "no")
-    assert (line["alarms"][0]["repeats"], line["alarms"][0]["acknowledged_at_ms"]) == (2, None)
+    alarm = line["alarms"][0]
+    assert (alarm["repeats"], alarm["acknowledged_at_ms"]) == (2, None)
+    assert (alarm["kind"], alarm["count"], alarm["of"], alarm["window_s"]) == ("in_a_row", 3, 3, 0)
+    assert (alarm["counted"], alarm["camera_id"], alarm["defect_class"]) == (["fail"], "line-a-top", "scratch")
     assert (line["past_alarms"][0]["acknowledged_by"], line["past_alarms"][0]["note"]) == ("olga", "lens cleaned")
     assert line["reference"] == {
         "phase": "due",
@@ -148,6 +151,30 @@ def test_while_the_service_is_away_the_last_reading_stays_and_says_so(site: Site
     service.away = False
     site.look()
     assert site.get("/lines").json()["away"] is None
+
+
+def test_how_a_rule_counts_that_is_not_known_is_told_as_empty(site: Site, service: ToldOutcomeService) -> None:
+    alarm = service.lines["line-a"].alarms[0]
+    alarm.kind = "of_a_newer_release"
+    alarm.counted.append("recalled")
+    site.look()
+    told = site.get("/lines").json()["lines"][0]["alarms"][0]
+    assert (told["kind"], told["counted"], told["text"]) == ("", [], SCRATCHES)
+
+
+def test_a_light_that_is_not_known_is_shown_red(site: Site, service: ToldOutcomeService) -> None:
+    service.lines["line-a"].light = 99  # type: ignore[assignment]
+    site.look()
+    assert site.get("/lines").json()["lines"][0]["light"] == "red"
+
+
+def test_an_answer_that_breaks_a_rule_is_no_reading_and_says_so(site: Site, service: ToldOutcomeService) -> None:
+    site.look()
+    service.lines["line-a"].connections[1].waiting = -1
+    site.look()
+    told = site.get("/lines").json()
+    assert "waiting must be >= 0, got -1" in told["away"]["detail"]
+    assert told["lines"][0]["connections"][1]["waiting"] == 14
 
 
 def test_outcomes_come_page_by_page_with_the_line_s_figures(site: Site) -> None:
@@ -274,8 +301,8 @@ def test_how_old_what_waits_is_does_not_disturb_every_page(site: Site, service: 
 
 
 def test_the_poller_asks_until_it_is_told_to_stop(service: ToldOutcomeService) -> None:
-    states, board, shutdown = GrpcLineStates(service.address), LineBoard(), Shutdown()
-    poller = LinePoller(states, board, interval_s=0.02, timeout_s=5.0)
+    states, board, shutdown = GrpcLineStates(service.address, 5.0), LineBoard(), Shutdown()
+    poller = LinePoller(states, board, interval_s=0.02)
     thread = threading.Thread(target=poller.run, args=(shutdown,))
     thread.start()
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.adapters.codec_line import line_state_from_message
 from services.dashboard.components import ComponentBoard
 from services.dashboard.explanations import ExplanationIndex, kept
 from services.dashboard.lines import LineBoard, Lines
@@ -36,7 +37,7 @@ class Line:
         self.board = ComponentBoard(["kafka"])
         self.explanations = ExplanationIndex(max_cases=100, max_bytes=1_000_000)
         self.line_board, self.book = LineBoard(), OutcomeBook()
-        self.lines = Lines(states, self.line_board, self.book, timeout_s=1.0)
+        self.lines = Lines(states, self.line_board, self.book)
         self.stream = LiveStream(self.model, self.board, self.explanations, self.lines, FAST, clock_ns=lambda: NOW_NS)
 
     def add(self, *numbers: int, **changes: Any) -> None:
@@ -184,8 +185,8 @@ def test_explanations_are_announced_when_they_come_and_not_before() -> None:
 class NobodyAsked:
     """An outcome service that is set and not asked here."""
 
-    def lines(self, timeout_s: float) -> list[Any]:
-        raise NotImplementedError(timeout_s)
+    def lines(self) -> list[Any]:
+        raise NotImplementedError
 
     def acknowledge(self, *call: object) -> Any:
         raise NotImplementedError(call)
@@ -200,7 +201,7 @@ def test_every_page_is_told_of_a_light_at_once_whatever_line_its_wall_shows() ->
         events = line.stream.events("", "line-z")
         first = await read(events, "lines")
         assert (first.data["offered"], first.data["known"], first.data["lines"]) == (True, False, [])
-        line.line_board.take([line_state_json(line_state())])
+        line.line_board.take([line_state_json(line_state_from_message(line_state()))])
         told = (await read(events, "lines")).data
         assert told["lines"][0]["light"] == "red"
         assert told["lines"][0]["alarms"][0]["rule"] == "fails-in-a-row"
@@ -216,7 +217,7 @@ def test_every_page_is_told_of_a_light_at_once_whatever_line_its_wall_shows() ->
 def test_a_new_answer_is_told_with_its_line() -> None:
     async def scenario() -> None:
         line = Line(states=NobodyAsked())
-        line.line_board.take([line_state_json(line_state())])
+        line.line_board.take([line_state_json(line_state_from_message(line_state()))])
         events = line.stream.events("", None)
         assert (await read(events, "lines")).data["lines"][0]["newest"] is None
         line.book.add([outcome("part-7")])
@@ -249,7 +250,7 @@ def test_ages_and_counts_of_a_line_on_which_nothing_happens_are_told_now_and_the
 
     async def scenario() -> None:
         line = Line(states=NobodyAsked())
-        line.line_board.take([line_state_json(line_state())])
+        line.line_board.take([line_state_json(line_state_from_message(line_state()))])
         events = line.stream.events("", None)
         for _ in range(3):
             assert (await read(events, "lines")).data["lines"][0]["connections"][1]["oldest_waiting_ms"] == 93_000

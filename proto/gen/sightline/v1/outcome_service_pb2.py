@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from sightline.v1 import events_pb2 as sightline_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sightline/v1/outcome_service.proto\x12\x0csightline.v1\x1a\x19sightline/v1/events.proto\"\x11\n\x0fGetLinesRequest\":\n\x10GetLinesResponse\x12&\n\x05lines\x18\x01 \x03(\x0b\x32\x17.sightline.v1.LineState\"\xc6\x02\n\tLineState\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x0b\n\x03lot\x18\x03 \x01(\t\x12\"\n\x05light\x18\x04 \x01(\x0e\x32\x13.sightline.v1.Light\x12(\n\x06\x63\x61uses\x18\x05 \x03(\x0b\x32\x18.sightline.v1.LightCause\x12\x32\n\x0b\x63onnections\x18\x06 \x03(\x0b\x32\x1d.sightline.v1.ConnectionState\x12(\n\x06\x61larms\x18\x07 \x03(\x0b\x32\x18.sightline.v1.AlarmState\x12/\n\treference\x18\x08 \x01(\x0b\x32\x1c.sightline.v1.ReferenceState\x12-\n\x0bpast_alarms\x18\t \x03(\x0b\x32\x18.sightline.v1.AlarmState\"\\\n\nLightCause\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05\x61\x62out\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\"\n\x05light\x18\x04 \x01(\x0e\x32\x13.sightline.v1.Light\"\xdc\x01\n\x0f\x43onnectionState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\n\n\x02up\x18\x04 \x01(\x08\x12/\n\thandshake\x18\x05 \x01(\x0e\x32\x1c.sightline.v1.HandshakeState\x12\x0f\n\x07part_id\x18\x06 \x01(\t\x12\x12\n\nerror_code\x18\x07 \x01(\x05\x12\x0f\n\x07waiting\x18\x08 \x01(\x03\x12\x19\n\x11oldest_waiting_ms\x18\t \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\n \x01(\t\"\xce\x02\n\nAlarmState\x12\x10\n\x08\x61larm_id\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\"\n\x05light\x18\x03 \x01(\x0e\x32\x13.sightline.v1.Light\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x14\n\x0craised_at_ns\x18\x05 \x01(\x03\x12\x0f\n\x07part_id\x18\x06 \x01(\t\x12\x11\n\tcamera_id\x18\x07 \x01(\t\x12\x0f\n\x07product\x18\x08 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x65\x63t_class\x18\t \x01(\t\x12\x17\n\x0f\x61\x63knowledged_by\x18\n \x01(\t\x12\x1a\n\x12\x61\x63knowledged_at_ns\x18\x0b \x01(\x03\x12\x0c\n\x04note\x18\x0c \x01(\t\x12\x0f\n\x07repeats\x18\r \x01(\x05\x12\x0c\n\x04kind\x18\x0e \x01(\t\x12\r\n\x05\x63ount\x18\x0f \x01(\x05\x12\n\n\x02of\x18\x10 \x01(\x05\x12\x10\n\x08window_s\x18\x11 \x01(\x05\"\xa8\x01\n\x0eReferenceState\x12+\n\x05phase\x18\x01 \x01(\x0e\x32\x1c.sightline.v1.ReferencePhase\x12\x10\n\x08occasion\x18\x02 \x01(\t\x12\x11\n\tdue_at_ns\x18\x03 \x01(\x03\x12\x13\n\x0b\x65nded_at_ns\x18\x04 \x01(\x03\x12/\n\x05parts\x18\x05 \x03(\x0b\x32 .sightline.v1.ReferencePartState\"s\n\x12ReferencePartState\x12\x0f\n\x07part_id\x18\x01 \x01(\t\x12\'\n\x08\x65xpected\x18\x02 \x01(\x0e\x32\x15.sightline.v1.Verdict\x12#\n\x04seen\x18\x03 \x01(\x0e\x32\x15.sightline.v1.Verdict\"\'\n\x14WatchOutcomesRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\"?\n\x15WatchOutcomesResponse\x12&\n\x07outcome\x18\x01 \x01(\x0b\x32\x15.sightline.v1.Outcome\"S\n\x12TriggerPartRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07part_id\x18\x02 \x01(\t\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x0b\n\x03lot\x18\x04 \x01(\t\">\n\x13TriggerPartResponse\x12\x0f\n\x07part_id\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x65\x61\x64line_at_ns\x18\x02 \x01(\x03\"Z\n\x17\x41\x63knowledgeAlarmRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x10\n\x08\x61larm_id\x18\x02 \x01(\t\x12\x0e\n\x06person\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"C\n\x18\x41\x63knowledgeAlarmResponse\x12\'\n\x05\x61larm\x18\x01 \x01(\x0b\x32\x18.sightline.v1.AlarmState\"=\n\x1a\x42\x65ginReferenceCheckRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0e\n\x06person\x18\x02 \x01(\t\"N\n\x1b\x42\x65ginReferenceCheckResponse\x12/\n\treference\x18\x01 \x01(\x0b\x32\x1c.sightline.v1.ReferenceState*\xbb\x01\n\x0eHandshakeState\x12\x1f\n\x1bHANDSHAKE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15HANDSHAKE_STATE_READY\x10\x01\x12\x18\n\x14HANDSHAKE_STATE_BUSY\x10\x02\x12\x1a\n\x16HANDSHAKE_STATE_RESULT\x10\x03\x12\x1d\n\x19HANDSHAKE_STATE_RELEASING\x10\x04\x12\x18\n\x14HANDSHAKE_STATE_SAFE\x10\x05*\x82\x01\n\x0eReferencePhase\x12\x1f\n\x1bREFERENCE_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13REFERENCE_PHASE_DUE\x10\x01\x12\x1a\n\x16REFERENCE_PHASE_PASSED\x10\x02\x12\x1a\n\x16REFERENCE_PHASE_FAILED\x10\x03\x32\xda\x03\n\x0eOutcomeService\x12I\n\x08GetLines\x12\x1d.sightline.v1.GetLinesRequest\x1a\x1e.sightline.v1.GetLinesResponse\x12Z\n\rWatchOutcomes\x12\".sightline.v1.WatchOutcomesRequest\x1a#.sightline.v1.WatchOutcomesResponse0\x01\x12R\n\x0bTriggerPart\x12 .sightline.v1.TriggerPartRequest\x1a!.sightline.v1.TriggerPartResponse\x12\x61\n\x10\x41\x63knowledgeAlarm\x12%.sightline.v1.AcknowledgeAlarmRequest\x1a&.sightline.v1.AcknowledgeAlarmResponse\x12j\n\x13\x42\x65ginReferenceCheck\x12(.sightline.v1.BeginReferenceCheckRequest\x1a).sightline.v1.BeginReferenceCheckResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sightline/v1/outcome_service.proto\x12\x0csightline.v1\x1a\x19sightline/v1/events.proto\"\x11\n\x0fGetLinesRequest\":\n\x10GetLinesResponse\x12&\n\x05lines\x18\x01 \x03(\x0b\x32\x17.sightline.v1.LineState\"\xc6\x02\n\tLineState\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x0b\n\x03lot\x18\x03 \x01(\t\x12\"\n\x05light\x18\x04 \x01(\x0e\x32\x13.sightline.v1.Light\x12(\n\x06\x63\x61uses\x18\x05 \x03(\x0b\x32\x18.sightline.v1.LightCause\x12\x32\n\x0b\x63onnections\x18\x06 \x03(\x0b\x32\x1d.sightline.v1.ConnectionState\x12(\n\x06\x61larms\x18\x07 \x03(\x0b\x32\x18.sightline.v1.AlarmState\x12/\n\treference\x18\x08 \x01(\x0b\x32\x1c.sightline.v1.ReferenceState\x12-\n\x0bpast_alarms\x18\t \x03(\x0b\x32\x18.sightline.v1.AlarmState\"\\\n\nLightCause\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05\x61\x62out\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\"\n\x05light\x18\x04 \x01(\x0e\x32\x13.sightline.v1.Light\"\xdc\x01\n\x0f\x43onnectionState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\n\n\x02up\x18\x04 \x01(\x08\x12/\n\thandshake\x18\x05 \x01(\x0e\x32\x1c.sightline.v1.HandshakeState\x12\x0f\n\x07part_id\x18\x06 \x01(\t\x12\x12\n\nerror_code\x18\x07 \x01(\x05\x12\x0f\n\x07waiting\x18\x08 \x01(\x03\x12\x19\n\x11oldest_waiting_ms\x18\t \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\n \x01(\t\"\xdf\x02\n\nAlarmState\x12\x10\n\x08\x61larm_id\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\"\n\x05light\x18\x03 \x01(\x0e\x32\x13.sightline.v1.Light\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x14\n\x0craised_at_ns\x18\x05 \x01(\x03\x12\x0f\n\x07part_id\x18\x06 \x01(\t\x12\x11\n\tcamera_id\x18\x07 \x01(\t\x12\x0f\n\x07product\x18\x08 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x65\x63t_class\x18\t \x01(\t\x12\x17\n\x0f\x61\x63knowledged_by\x18\n \x01(\t\x12\x1a\n\x12\x61\x63knowledged_at_ns\x18\x0b \x01(\x03\x12\x0c\n\x04note\x18\x0c \x01(\t\x12\x0f\n\x07repeats\x18\r \x01(\x05\x12\x0c\n\x04kind\x18\x0e \x01(\t\x12\r\n\x05\x63ount\x18\x0f \x01(\x05\x12\n\n\x02of\x18\x10 \x01(\x05\x12\x10\n\x08window_s\x18\x11 \x01(\x05\x12\x0f\n\x07\x63ounted\x18\x12 \x03(\t\"\xa8\x01\n\x0eReferenceState\x12+\n\x05phase\x18\x01 \x01(\x0e\x32\x1c.sightline.v1.ReferencePhase\x12\x10\n\x08occasion\x18\x02 \x01(\t\x12\x11\n\tdue_at_ns\x18\x03 \x01(\x03\x12\x13\n\x0b\x65nded_at_ns\x18\x04 \x01(\x03\x12/\n\x05parts\x18\x05 \x03(\x0b\x32 .sightline.v1.ReferencePartState\"s\n\x12ReferencePartState\x12\x0f\n\x07part_id\x18\x01 \x01(\t\x12\'\n\x08\x65xpected\x18\x02 \x01(\x0e\x32\x15.sightline.v1.Verdict\x12#\n\x04seen\x18\x03 \x01(\x0e\x32\x15.sightline.v1.Verdict\"\'\n\x14WatchOutcomesRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\"?\n\x15WatchOutcomesResponse\x12&\n\x07outcome\x18\x01 \x01(\x0b\x32\x15.sightline.v1.Outcome\"S\n\x12TriggerPartRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0f\n\x07part_id\x18\x02 \x01(\t\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x0b\n\x03lot\x18\x04 \x01(\t\">\n\x13TriggerPartResponse\x12\x0f\n\x07part_id\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x65\x61\x64line_at_ns\x18\x02 \x01(\x03\"Z\n\x17\x41\x63knowledgeAlarmRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x10\n\x08\x61larm_id\x18\x02 \x01(\t\x12\x0e\n\x06person\x18\x03 \x01(\t\x12\x0c\n\x04note\x18\x04 \x01(\t\"C\n\x18\x41\x63knowledgeAlarmResponse\x12\'\n\x05\x61larm\x18\x01 \x01(\x0b\x32\x18.sightline.v1.AlarmState\"=\n\x1a\x42\x65ginReferenceCheckRequest\x12\x0f\n\x07line_id\x18\x01 \x01(\t\x12\x0e\n\x06person\x18\x02 \x01(\t\"N\n\x1b\x42\x65ginReferenceCheckResponse\x12/\n\treference\x18\x01 \x01(\x0b\x32\x1c.sightline.v1.ReferenceState*\xbb\x01\n\x0eHandshakeState\x12\x1f\n\x1bHANDSHAKE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15HANDSHAKE_STATE_READY\x10\x01\x12\x18\n\x14HANDSHAKE_STATE_BUSY\x10\x02\x12\x1a\n\x16HANDSHAKE_STATE_RESULT\x10\x03\x12\x1d\n\x19HANDSHAKE_STATE_RELEASING\x10\x04\x12\x18\n\x14HANDSHAKE_STATE_SAFE\x10\x05*\x82\x01\n\x0eReferencePhase\x12\x1f\n\x1bREFERENCE_PHASE_UNSPECIFIED\x10\x00\x12\x17\n\x13REFERENCE_PHASE_DUE\x10\x01\x12\x1a\n\x16REFERENCE_PHASE_PASSED\x10\x02\x12\x1a\n\x16REFERENCE_PHASE_FAILED\x10\x03\x32\xda\x03\n\x0eOutcomeService\x12I\n\x08GetLines\x12\x1d.sightline.v1.GetLinesRequest\x1a\x1e.sightline.v1.GetLinesResponse\x12Z\n\rWatchOutcomes\x12\".sightline.v1.WatchOutcomesRequest\x1a#.sightline.v1.WatchOutcomesResponse0\x01\x12R\n\x0bTriggerPart\x12 .sightline.v1.TriggerPartRequest\x1a!.sightline.v1.TriggerPartResponse\x12\x61\n\x10\x41\x63knowledgeAlarm\x12%.sightline.v1.AcknowledgeAlarmRequest\x1a&.sightline.v1.AcknowledgeAlarmResponse\x12j\n\x13\x42\x65ginReferenceCheck\x12(.sightline.v1.BeginReferenceCheckRequest\x1a).sightline.v1.BeginReferenceCheckResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sightline.v1.outcome_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HANDSHAKESTATE']._serialized_start=1989
-  _globals['_HANDSHAKESTATE']._serialized_end=2176
-  _globals['_REFERENCEPHASE']._serialized_start=2179
-  _globals['_REFERENCEPHASE']._serialized_end=2309
+  _globals['_HANDSHAKESTATE']._serialized_start=2006
+  _globals['_HANDSHAKESTATE']._serialized_end=2193
+  _globals['_REFERENCEPHASE']._serialized_start=2196
+  _globals['_REFERENCEPHASE']._serialized_end=2326
   _globals['_GETLINESREQUEST']._serialized_start=79
   _globals['_GETLINESREQUEST']._serialized_end=96
   _globals['_GETLINESRESPONSE']._serialized_start=98
@@ -47,27 +47,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTIONSTATE']._serialized_start=582
   _globals['_CONNECTIONSTATE']._serialized_end=802
   _globals['_ALARMSTATE']._serialized_start=805
-  _globals['_ALARMSTATE']._serialized_end=1139
-  _globals['_REFERENCESTATE']._serialized_start=1142
-  _globals['_REFERENCESTATE']._serialized_end=1310
-  _globals['_REFERENCEPARTSTATE']._serialized_start=1312
-  _globals['_REFERENCEPARTSTATE']._serialized_end=1427
-  _globals['_WATCHOUTCOMESREQUEST']._serialized_start=1429
-  _globals['_WATCHOUTCOMESREQUEST']._serialized_end=1468
-  _globals['_WATCHOUTCOMESRESPONSE']._serialized_start=1470
-  _globals['_WATCHOUTCOMESRESPONSE']._serialized_end=1533
-  _globals['_TRIGGERPARTREQUEST']._serialized_start=1535
-  _globals['_TRIGGERPARTREQUEST']._serialized_end=1618
-  _globals['_TRIGGERPARTRESPONSE']._serialized_start=1620
-  _globals['_TRIGGERPARTRESPONSE']._serialized_end=1682
-  _globals['_ACKNOWLEDGEALARMREQUEST']._serialized_start=1684
-  _globals['_ACKNOWLEDGEALARMREQUEST']._serialized_end=1774
-  _globals['_ACKNOWLEDGEALARMRESPONSE']._serialized_start=1776
-  _globals['_ACKNOWLEDGEALARMRESPONSE']._serialized_end=1843
-  _globals['_BEGINREFERENCECHECKREQUEST']._serialized_start=1845
-  _globals['_BEGINREFERENCECHECKREQUEST']._serialized_end=1906
-  _globals['_BEGINREFERENCECHECKRESPONSE']._serialized_start=1908
-  _globals['_BEGINREFERENCECHECKRESPONSE']._serialized_end=1986
-  _globals['_OUTCOMESERVICE']._serialized_start=2312
-  _globals['_OUTCOMESERVICE']._serialized_end=2786
+  _globals['_ALARMSTATE']._serialized_end=1156
+  _globals['_REFERENCESTATE']._serialized_start=1159
+  _globals['_REFERENCESTATE']._serialized_end=1327
+  _globals['_REFERENCEPARTSTATE']._serialized_start=1329
+  _globals['_REFERENCEPARTSTATE']._serialized_end=1444
+  _globals['_WATCHOUTCOMESREQUEST']._serialized_start=1446
+  _globals['_WATCHOUTCOMESREQUEST']._serialized_end=1485
+  _globals['_WATCHOUTCOMESRESPONSE']._serialized_start=1487
+  _globals['_WATCHOUTCOMESRESPONSE']._serialized_end=1550
+  _globals['_TRIGGERPARTREQUEST']._serialized_start=1552
+  _globals['_TRIGGERPARTREQUEST']._serialized_end=1635
+  _globals['_TRIGGERPARTRESPONSE']._serialized_start=1637
+  _globals['_TRIGGERPARTRESPONSE']._serialized_end=1699
+  _globals['_ACKNOWLEDGEALARMREQUEST']._serialized_start=1701
+  _globals['_ACKNOWLEDGEALARMREQUEST']._serialized_end=1791
+  _globals['_ACKNOWLEDGEALARMRESPONSE']._serialized_start=1793
+  _globals['_ACKNOWLEDGEALARMRESPONSE']._serialized_end=1860
+  _globals['_BEGINREFERENCECHECKREQUEST']._serialized_start=1862
+  _globals['_BEGINREFERENCECHECKREQUEST']._serialized_end=1923
+  _globals['_BEGINREFERENCECHECKRESPONSE']._serialized_start=1925
+  _globals['_BEGINREFERENCECHECKRESPONSE']._serialized_end=2003
+  _globals['_OUTCOMESERVICE']._serialized_start=2329
+  _globals['_OUTCOMESERVICE']._serialized_end=2803
 # @@protoc_insertion_point(module_scope)

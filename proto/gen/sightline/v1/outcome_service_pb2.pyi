@@ -103,7 +103,7 @@ class ConnectionState(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., address: _Optional[str] = ..., up: _Optional[bool] = ..., handshake: _Optional[_Union[HandshakeState, str]] = ..., part_id: _Optional[str] = ..., error_code: _Optional[int] = ..., waiting: _Optional[int] = ..., oldest_waiting_ms: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class AlarmState(_message.Message):
-    __slots__ = ("alarm_id", "rule", "light", "text", "raised_at_ns", "part_id", "camera_id", "product", "defect_class", "acknowledged_by", "acknowledged_at_ns", "note", "repeats", "kind", "count", "of", "window_s")
+    __slots__ = ("alarm_id", "rule", "light", "text", "raised_at_ns", "part_id", "camera_id", "product", "defect_class", "acknowledged_by", "acknowledged_at_ns", "note", "repeats", "kind", "count", "of", "window_s", "counted")
     ALARM_ID_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     LIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +121,7 @@ class AlarmState(_message.Message):
     COUNT_FIELD_NUMBER: _ClassVar[int]
     OF_FIELD_NUMBER: _ClassVar[int]
     WINDOW_S_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
     alarm_id: str
     rule: str
     light: _events_pb2.Light
@@ -138,7 +139,8 @@ class AlarmState(_message.Message):
     count: int
     of: int
     window_s: int
-    def __init__(self, alarm_id: _Optional[str] = ..., rule: _Optional[str] = ..., light: _Optional[_Union[_events_pb2.Light, str]] = ..., text: _Optional[str] = ..., raised_at_ns: _Optional[int] = ..., part_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., defect_class: _Optional[str] = ..., acknowledged_by: _Optional[str] = ..., acknowledged_at_ns: _Optional[int] = ..., note: _Optional[str] = ..., repeats: _Optional[int] = ..., kind: _Optional[str] = ..., count: _Optional[int] = ..., of: _Optional[int] = ..., window_s: _Optional[int] = ...) -> None: ...
+    counted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, alarm_id: _Optional[str] = ..., rule: _Optional[str] = ..., light: _Optional[_Union[_events_pb2.Light, str]] = ..., text: _Optional[str] = ..., raised_at_ns: _Optional[int] = ..., part_id: _Optional[str] = ..., camera_id: _Optional[str] = ..., product: _Optional[str] = ..., defect_class: _Optional[str] = ..., acknowledged_by: _Optional[str] = ..., acknowledged_at_ns: _Optional[int] = ..., note: _Optional[str] = ..., repeats: _Optional[int] = ..., kind: _Optional[str] = ..., count: _Optional[int] = ..., of: _Optional[int] = ..., window_s: _Optional[int] = ..., counted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReferenceState(_message.Message):
     __slots__ = ("phase", "occasion", "due_at_ns", "ended_at_ns", "parts")

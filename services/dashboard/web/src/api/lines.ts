@@ -12,7 +12,7 @@ export interface LightCause {
   /** An alarm's id, a connection's name; may be empty. */
   about: string;
   text: string;
-  light: Light | null;
+  light: Light;
 }
 
 export type Handshake = "ready" | "busy" | "result" | "releasing" | "safe";
@@ -32,11 +32,24 @@ export interface LineConnection {
   detail: string;
 }
 
+/** What an alarm's rule counts of parts. */
+export type Counted = "pass" | "fail" | "review" | "late";
+
 export interface Alarm {
   alarm_id: string;
   rule: string;
-  light: Light | null;
+  light: Light;
+  /** In English; what the fields below say where they are known. */
   text: string;
+  /** How its rule counts; empty where that is not known. */
+  kind: "in_a_row" | "of_last" | "rate" | "";
+  /** Parts that counted, and parts that were looked at. */
+  count: number;
+  of: number;
+  /** 0 but for a rate. */
+  window_s: number;
+  /** Empty where that is not known. */
+  counted: Counted[];
   raised_at_ms: number;
   part_id: string;
   camera_id: string;
@@ -80,8 +93,8 @@ export interface LineNow {
   line_id: string;
   product: string;
   lot: string;
-  /** Null where the service does not say. */
-  light: Light | null;
+  /** Red where the service does not say. */
+  light: Light;
   /** The gravest first. */
   causes: LightCause[];
   connections: LineConnection[];

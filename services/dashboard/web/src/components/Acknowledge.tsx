@@ -22,7 +22,7 @@ export function Acknowledge({ lineId, alarm, note = "" }: { lineId: string; alar
       {action.naming ? (
         <NameInPlace label={t("alarm.acknowledge")} onName={action.name} onCancel={action.cancel} />
       ) : (
-        <button type="button" className={ButtonLook} aria-label={t("alarm.acknowledge.label", { text: alarmText(alarm.text, t) })}
+        <button type="button" className={ButtonLook} aria-label={t("alarm.acknowledge.label", { text: alarmText(alarm, t) })}
           disabled={action.sending} onClick={action.press}>
           <Icon name="check" size={18} />
           {t(action.sending ? "alarm.sending" : "alarm.acknowledge")}

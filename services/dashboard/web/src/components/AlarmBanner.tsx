@@ -60,7 +60,7 @@ function Row({ lineId, alarm, more }: StandingAlarm & { more: ReactNode }) {
     <div className={styles["row"]} data-light={toneOf(alarm.light)}>
       <LampMark light={toneOf(alarm.light)} size={26} />
       <p>
-        <strong>{alarmText(alarm.text, t)}</strong>
+        <strong>{alarmText(alarm, t)}</strong>
         <Link to={linePath(lineId)}>{t("alarm.at", { line: lineId, time: format.since(alarm.raised_at_ms) })}</Link>
         {more}
       </p>
@@ -99,7 +99,7 @@ function Announcer({ alarms }: { alarms: StandingAlarm[] }) {
     if (fresh.length === 0) return;
     setSaid(
       fresh
-        .map(({ lineId, alarm }) => t(`alarm.new.${toneOf(alarm.light)}`, { line: lineId, text: alarmText(alarm.text, t) }))
+        .map(({ lineId, alarm }) => t(`alarm.new.${toneOf(alarm.light)}`, { line: lineId, text: alarmText(alarm, t) }))
         .join(". "),
     );
     // Only what stands matters here; the rest of an alarm does not change while it does.
@@ -112,7 +112,7 @@ function Announcer({ alarms }: { alarms: StandingAlarm[] }) {
   );
 }
 
-function toneOf(light: Light | null): "amber" | "red" {
+function toneOf(light: Light): "amber" | "red" {
   return light === "red" ? "red" : "amber";
 }
 

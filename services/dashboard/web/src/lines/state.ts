@@ -19,7 +19,7 @@ export function redLines(lines: LinesNow | null): LineNow[] {
   return (lines?.lines ?? []).filter((line) => line.causes.some((cause) => cause.light === "red" && cause.token !== "alarm"));
 }
 
-export function gravity(light: Light | null): number {
+export function gravity(light: Light): number {
   return light === "red" ? 2 : light === "amber" ? 1 : 0;
 }
 

@@ -1,13 +1,13 @@
-import type { Alarm, LightCause, LineConnection, LineEvent, Outcome } from "../api/lines";
+import type { Alarm, Counted, LightCause, LineConnection, LineEvent, Outcome } from "../api/lines";
 import type { Problem } from "../api/types";
-import { hasMessage, type MessageKey, type Translate } from "../i18n";
+import { hasMessage, type Translate } from "../i18n";
 import type { Formats } from "../i18n/format";
 
 /** Why a light is not green, in plain words; a cause that this release does not know is told as the service tells it. */
 export function causeText(cause: LightCause, alarms: readonly Alarm[], t: Translate): string {
   if (cause.token === "alarm") {
     const alarm = alarms.find((one) => one.alarm_id === cause.about);
-    return alarmText(alarm?.text ?? cause.text, t);
+    return alarm ? alarmText(alarm, t) : cause.text;
   }
   if (cause.token === "reference") return t(cause.light === "red" ? "line.cause.reference.failed" : "line.cause.reference.due");
   const key = `line.cause.${cause.token}`;
@@ -15,37 +15,42 @@ export function causeText(cause: LightCause, alarms: readonly Alarm[], t: Transl
   return t(key, { about: cause.about });
 }
 
-const ALARM =
-  /^(?:(?<row>\d+) parts in a row|(?<single>1) part|(?<last>\d+) of the last (?<ofLast>\d+) parts|(?<rate>\d+) of (?<ofRate>\d+) parts)(?: of product (?<product>\S+))? (?<did>did not pass|(?:failed|were for review|were answered late|passed)(?: or (?:failed|were for review|were answered late|passed))*)(?: within (?<window>\d+ (?:min|s)))?(?: with (?<defect>.+?))?(?: at camera (?<camera>\S+))?$/;
-
-/** What an alarm says, in the page's language; what this release does not know is told as the service tells it. */
-export function alarmText(text: string, t: Translate): string {
-  const found = ALARM.exec(text)?.groups;
-  if (!found) return text;
-  const { row, single, last, ofLast, rate, ofRate, product, did = "", window, defect, camera } = found;
-  const parts =
-    row !== undefined ? t("line.alarm.row", { count: row })
-    : single !== undefined ? t("line.alarm.single")
-    : last !== undefined ? t("line.alarm.last", { count: last, of: ofLast ?? "" })
-    : t("line.alarm.rate", { count: rate ?? "", of: ofRate ?? "" });
-  const said = did.split(" or ").map((one) => t(DID[one] ?? "line.alarm.did.not_passed")).join(t("line.alarm.or"));
-  const more = [
-    product === undefined ? "" : t("line.alarm.product", { product }),
-    said,
-    window === undefined ? "" : t("line.alarm.within", { window }),
-    defect === undefined ? "" : t("line.alarm.defect", { defect }),
-    camera === undefined ? "" : t("line.alarm.camera", { camera }),
-  ];
-  return [parts, ...more.filter((one) => one !== "")].join(" ");
+/** What an alarm says, in the page's language; where its numbers are not known, it is told as the service tells it. */
+export function alarmText(alarm: Alarm, t: Translate): string {
+  const parts = partsText(alarm, t);
+  const did = didText(alarm.counted, t);
+  if (parts === null || did === null) return alarm.text;
+  const { product, window_s, defect_class, camera_id } = alarm;
+  return [
+    parts,
+    product && t("line.alarm.product", { product }),
+    did,
+    window_s > 0 && t("line.alarm.within", { window: windowText(window_s) }),
+    defect_class && t("line.alarm.defect", { defect: defect_class }),
+    camera_id && t("line.alarm.camera", { camera: camera_id }),
+  ].filter(Boolean).join(" ");
 }
 
-const DID: Record<string, MessageKey> = {
-  "did not pass": "line.alarm.did.not_passed",
-  failed: "line.alarm.did.fail",
-  "were for review": "line.alarm.did.review",
-  passed: "line.alarm.did.pass",
-  "were answered late": "line.alarm.did.late",
-};
+function partsText({ kind, count, of }: Alarm, t: Translate): string | null {
+  if (count < 1) return null;
+  if (kind === "in_a_row") return count === 1 ? t("line.alarm.single") : t("line.alarm.row", { count });
+  if (of < 1) return null;
+  if (kind === "of_last") return t("line.alarm.last", { count, of });
+  return kind === "rate" ? t("line.alarm.rate", { count, of }) : null;
+}
+
+/** As the sentence names them, whatever order they come in. */
+const COUNTED = ["fail", "review", "late", "pass"] as const satisfies readonly Counted[];
+
+function didText(counted: readonly Counted[], t: Translate): string | null {
+  if (counted.length === 0) return null;
+  if (counted.length === 2 && counted.includes("fail") && counted.includes("review")) return t("line.alarm.did.not_passed");
+  return COUNTED.filter((one) => counted.includes(one)).map((one) => t(`line.alarm.did.${one}`)).join(t("line.alarm.or"));
+}
+
+function windowText(seconds: number): string {
+  return seconds % 60 === 0 ? `${seconds / 60} min` : `${seconds} s`;
+}
 
 /** What is wrong with what the PLC asked for; null where nothing is. */
 export function errorText(code: number, t: Translate): string | null {

@@ -50,11 +50,11 @@ function Standing({ lineId, alarm }: { lineId: string; alarm: Alarm }) {
   const may = useMay("acknowledge");
   const id = useId();
   return (
-    <li data-light={alarm.light ?? "none"}>
+    <li data-light={alarm.light}>
       <div className={styles["said"]}>
         <LampMark light={alarm.light} size={22} />
         <div>
-          <strong>{alarmText(alarm.text, t)}</strong>
+          <strong>{alarmText(alarm, t)}</strong>
           <Facts alarm={alarm} />
         </div>
       </div>
@@ -73,7 +73,7 @@ function Past({ alarm }: { alarm: Alarm }) {
   const { t, format } = useI18n();
   return (
     <li>
-      <span>{alarmText(alarm.text, t)}</span>
+      <span>{alarmText(alarm, t)}</span>
       <Facts alarm={alarm} />
       <span className={styles["by"]}>
         <Icon name="check" size={16} />

@@ -18,10 +18,10 @@ export function LightPanel({ line, light }: { line: LineNow; light: Light | null
             <h2>{t("line.why")}</h2>
             <ul data-testid="causes">
               {line.causes.map((cause) => (
-                <li key={`${cause.token} ${cause.about}`} data-light={cause.light ?? "none"}>
+                <li key={`${cause.token} ${cause.about}`} data-light={cause.light}>
                   <LampMark light={cause.light} size={18} />
                   <span>
-                    <span className="visually-hidden">{t(`light.${cause.light ?? "none"}`)}: </span>
+                    <span className="visually-hidden">{t(`light.${cause.light}`)}: </span>
                     {causeText(cause, line.alarms, t)}
                   </span>
                 </li>
