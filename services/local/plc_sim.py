@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -71,6 +72,9 @@ def run_plc_sim(options: PlcSimOptions) -> int:
         OSError: If the record cannot be written.
     """
     screen = Console(highlight=False, soft_wrap=True)
+    # What the clients tell of a lost connection, the line of the run tells.
+    for client in ("pymodbus", "asyncua"):
+        logging.getLogger(client).setLevel(logging.CRITICAL)
     shutdown = Shutdown()
     shutdown.install_signal_handlers()
     tally = PlcTally(options.cycle_ms)
