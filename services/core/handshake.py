@@ -43,8 +43,8 @@ _NS_PER_MS: Final = 1_000_000
 _ENCODER_RANGE: Final = 1 << 32
 #: Parts whose answer is remembered, so that a later outcome is told as superseding it and no name comes twice.
 _REMEMBERED: Final = 1_000
-#: So many of them survive the process.
-_SAVED: Final = 32
+#: So many of them survive the process: more than a fast line has in the seconds that are read again after a restart.
+_SAVED: Final = 256
 #: Names of the line's parts that are remembered, so that none comes twice while its answer may still be superseded.
 _NAMES: Final = 20_000
 #: What the PLC is told of an outcome that not every view has made.

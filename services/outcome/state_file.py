@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import enum
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from services.adapters.codec_outcome import decode_line_event, encode_line_event
 from services.core.errors import InvalidInputError, ModelFormatError
@@ -21,6 +20,8 @@ from services.core.types import Verdict
 from services.runtime.logging import get_logger
 
 LOG = get_logger(__name__)
+
+_PART_FIELDS: Final = dataclasses.fields(TriggeredPart)
 
 
 class BytesFile:
@@ -81,8 +82,17 @@ def handshake_to_json(memory: HandshakeMemory, events: Sequence[LineEvent]) -> b
 
     They are put on record only after it is saved; whoever reads it puts them on record again, with the same ids.
     """
+    part = memory.part
+    # By hand: it is written on the line's way to its answer, and dataclasses.asdict takes ten times as long.
     value = {
-        **dataclasses.asdict(memory, dict_factory=_plain),
+        "state": memory.state.value,
+        "product": memory.product,
+        "lot": memory.lot,
+        "part": None if part is None else {field.name: getattr(part, field.name) for field in _PART_FIELDS},
+        "answer": None if memory.answer is None else _plain(memory.answer),
+        "recent": [_plain(answer) for answer in memory.recent],
+        "trigger": memory.trigger,
+        "result_ack": memory.result_ack,
         "events": [base64.b64encode(encode_line_event(event)).decode() for event in events],
     }
     return json.dumps(value, separators=(",", ":")).encode()
@@ -126,5 +136,11 @@ def _answer(value: object) -> LineAnswer:
     return LineAnswer(saved.part_id, Verdict(saved.verdict), saved.revision, saved.at_ns, ErrorCode(saved.error_code))
 
 
-def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value.value if isinstance(value, enum.Enum) else value for name, value in items}
+def _plain(answer: LineAnswer) -> dict[str, str | int]:
+    return {
+        "part_id": answer.part_id,
+        "verdict": answer.verdict.value,
+        "revision": answer.revision,
+        "at_ns": answer.at_ns,
+        "error_code": int(answer.error_code),
+    }

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +183,7 @@ class SimulatedPlc:
         self._connected = False
         self.told: dict[str, list[Told]] = defaultdict(list)
 
-    def run(self, part_ids: Sequence[str], *, timeout_s: float = 60.0) -> None:
+    def run(self, part_ids: Iterable[str], *, timeout_s: float = 60.0) -> None:
         """Have parts inspected; each within ``timeout_s``."""
         for part_id in part_ids:
             end_s = time.monotonic() + timeout_s

@@ -416,3 +416,19 @@ def test_whatever_a_plc_does_each_part_has_one_answer_and_no_ok_comes_without_a_
     assert all(len(verdicts) == 1 for verdicts in answers.values())
     waiting = {plc.machine.part_id}
     assert set(plc.taken) - waiting == set(answers) - waiting
+
+
+def test_without_triggers_what_a_fast_line_was_shown_is_not_shown_again_after_a_restart() -> None:
+    belt = dataclasses.replace(SETTINGS, triggered=False)
+    plc = Plc(belt)
+    plc.say()
+    parts = [f"p{number}" for number in range(200)]
+    for part in parts:
+        assert plc.outcome(part_id=part).part == part
+        plc.release()
+    again = Plc(belt, Handshake(belt, START_NS, plc.machine.memory))
+    again.say()
+    for part in parts:
+        assert shown(again.outcome(part_id=part)) == set()
+    assert again.told == []
+    assert again.outcome(part_id="p200").part == "p200"
