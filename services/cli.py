@@ -162,6 +162,10 @@ def run(
     cameras: Annotated[
         Path | None, typer.Option(help="Settings of ingest (YAML) instead of the simulated cameras.", exists=True)
     ] = None,
+    outcome: Annotated[
+        Path | None,
+        typer.Option(help="Settings of the outcome service (YAML) instead of those made for the cameras.", exists=True),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port of the page; the next free one if it is taken.")] = 8080,
     keep_hours: Annotated[float, typer.Option(min=0.1, help="How long images of frames are kept.")] = 2.0,
     fresh: Annotated[bool, typer.Option(help="Begin with an empty data folder.")] = False,
@@ -169,7 +173,7 @@ def run(
     """Start a whole line on this machine, with its page, until Ctrl-C."""
     from services.local.runner import RunOptions, run_line
 
-    raise typer.Exit(run_line(RunOptions(data, cameras, port, keep_hours, fresh)))
+    raise typer.Exit(run_line(RunOptions(data, cameras, outcome, port, keep_hours, fresh)))
 
 
 @app.command(rich_help_panel="On this machine")

@@ -42,6 +42,8 @@ class Permission(enum.Enum):
     """Everything that the pages show: parts, cases, pictures, reviews, statistics, models."""
     ANSWER = "answer"
     """Claim and answer cases, and take one's own answers back."""
+    ACKNOWLEDGE = "acknowledge"
+    """Acknowledge a line's alarms, and begin its check with reference parts."""
     EXPLAIN = "explain"
     """Have a map made."""
     UNDO_OTHERS = "undo_others"
@@ -65,6 +67,7 @@ LOWEST_ROLE: Final[Mapping[Permission, Role]] = MappingProxyType(
     {
         Permission.SEE: Role.OPERATOR,
         Permission.ANSWER: Role.OPERATOR,
+        Permission.ACKNOWLEDGE: Role.OPERATOR,
         Permission.EXPLAIN: Role.OPERATOR,
         Permission.UNDO_OTHERS: Role.ENGINEER,
         Permission.BULK: Role.ENGINEER,

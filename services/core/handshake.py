@@ -25,7 +25,7 @@ from typing import Any, Final
 from services.core.errors import InvalidInputError
 from services.core.identity import line_event_id, validate_id
 from services.core.line_event import Light, LineEvent, LineEventKind
-from services.core.outcome import Outcome
+from services.core.outcome import Outcome, OutcomeReason
 from services.core.plc import (
     MAX_TEXT,
     ErrorCode,
@@ -45,6 +45,14 @@ _ENCODER_RANGE: Final = 1 << 32
 _REMEMBERED: Final = 1_000
 #: So many of them survive the process.
 _SAVED: Final = 32
+#: Names of the line's parts that are remembered, so that none comes twice while its answer may still be superseded.
+_NAMES: Final = 20_000
+#: What the PLC is told of an outcome that not every view has made.
+_CODES: Final = {
+    OutcomeReason.DEADLINE_MISSED: ErrorCode.DEADLINE,
+    OutcomeReason.OVERLOADED: ErrorCode.DEADLINE,
+    OutcomeReason.UNKNOWN_PRODUCT: ErrorCode.UNKNOWN_RECIPE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,15 @@ class Handshake:
         self._error = ErrorCode.NONE
         self._before: PlcInputs | None = None
         self._restored = memory is not None
+        self._restored_trigger = memory is not None and memory.trigger
+        self._restored_ack = memory is not None and memory.result_ack
         self._recipe_told = ""
         self._heartbeat_at_ns = now_ns
         self._encoder_at: int | None = None
         self._ack_told = False
         self._count = 0
         self._answered: dict[str, LineAnswer] = {}
+        self._names: dict[str, None] = {}
         self._waiting: deque[Outcome] = deque()
         self._events: list[LineEvent] = []
         if memory is not None:
@@ -126,7 +137,10 @@ class Handshake:
         """What must survive the process."""
         state = self._resume if self._state is HandshakeState.SAFE else self._state
         recent = tuple(itertools.islice(reversed(self._answered.values()), _SAVED))
-        return HandshakeMemory(state, self._product, self._lot, self._part, self._answer, recent[::-1])
+        seen = self._before or PlcInputs(self._restored_trigger, self._restored_ack)
+        return HandshakeMemory(
+            state, self._product, self._lot, self._part, self._answer, recent[::-1], seen.trigger, seen.result_ack
+        )
 
     def outputs(self, heartbeat: int, light: Light | None) -> PlcOutputs:
         """What the PLC is told now.
@@ -185,12 +199,13 @@ class Handshake:
             outcome: In any revision; a repeated one changes nothing.
             now_ns: The present, nanoseconds since the epoch.
         """
+        self._note_name(outcome.part_id)
         told = self._answered.get(outcome.part_id)
         if told is not None:
             self._supersede(told, outcome, now_ns)
         elif self._settings.triggered:
             if self._part is not None and self._part.part_id == outcome.part_id and self._answer is None:
-                self._answer_with(outcome.verdict, outcome.revision, now_ns)
+                self._answer_from(outcome, self._part, now_ns)
         elif outcome.revision == 1:
             self._queue(outcome, now_ns)
             if self._state is not HandshakeState.SAFE:
@@ -217,7 +232,7 @@ class Handshake:
                 # A trigger that is up now rose while *TriggerReady* was down; it must fall first.
                 held = self._resume is HandshakeState.READY and inputs.trigger
                 self._state = HandshakeState.RELEASING if held else self._resume
-                self._error = ErrorCode.NONE
+                self._error = self._answer.error_code if self._answer is not None else ErrorCode.NONE
                 # Where the belt went meanwhile, no part was waited for.
                 self._encoder_at = None
                 self._tell(LineEventKind.HEARTBEAT_BACK, now_ns)
@@ -318,10 +333,18 @@ class Handshake:
             self._count += 1
             return f"{self._settings.line_id[:80]}-{now_ns // _NS_PER_MS:x}-{self._count:04d}"
         number, unique = 1, name
-        while unique in self._answered:
+        while unique in self._names:
             number += 1
             unique = f"{name}.{number}"
+        self._note_name(unique)
         return unique
+
+    def _note_name(self, name: str) -> None:
+        # At the end, however often it comes.
+        self._names.pop(name, None)
+        self._names[name] = None
+        if len(self._names) > _NAMES:
+            del self._names[next(iter(self._names))]
 
     # ---- result
 
@@ -338,6 +361,15 @@ class Handshake:
                 self._tell(
                     LineEventKind.ACK_MISSING, now_ns, part_id=self.part_id, detail=f"it stands for {stands_ms} ms"
                 )
+
+    def _answer_from(self, outcome: Outcome, part: TriggeredPart, now_ns: int) -> None:
+        if now_ns > part.deadline_at_ns:
+            # At the safe level, or while this process was away, its time went by: where the part is now, nobody knows.
+            self._answer_with(Verdict.REVIEW, 0, now_ns, ErrorCode.DEADLINE, "no outcome in time")
+            self._supersede(self._answered[part.part_id], outcome, now_ns)
+            return
+        code = _CODES.get(outcome.reason, ErrorCode.NONE)
+        self._answer_with(outcome.verdict, outcome.revision, now_ns, code)
 
     def _answer_with(
         self, verdict: Verdict, revision: int, now_ns: int, code: ErrorCode = ErrorCode.NONE, detail: str = ""
@@ -401,7 +433,8 @@ class Handshake:
     def _show_next(self, now_ns: int) -> None:
         if self._state is HandshakeState.READY and self._waiting:
             outcome = self._waiting.popleft()
-            answer = LineAnswer(outcome.part_id, outcome.verdict, outcome.revision, now_ns)
+            code = _CODES.get(outcome.reason, ErrorCode.NONE)
+            answer = LineAnswer(outcome.part_id, outcome.verdict, outcome.revision, now_ns, code)
             self._show(answer, outcome.product, outcome.lot)
 
     # ---- record
@@ -420,6 +453,7 @@ class Handshake:
             )
 
     def _remember(self, answer: LineAnswer) -> None:
+        self._note_name(answer.part_id)
         self._answered[answer.part_id] = answer
         if len(self._answered) > _REMEMBERED:
             del self._answered[next(iter(self._answered))]

@@ -36,12 +36,13 @@ _NS_PER_S: Final = 1_000_000_000
 class JoinLimits:
     """How long and how much is waited for."""
 
-    decide_before_ms: int = 30
-    """An answer that is due is decided this long before, so that it reaches the line in time."""
+    decide_before_ms: int = 100
+    """An answer that is due is decided this long before, so that it reaches the line in time; at most a quarter of the
+    time that there is."""
     give_up_s: float = 60.0
     """A part without a deadline is answered as it is after this long."""
     remember_s: float = 300.0
-    """An answered part is remembered for this long."""
+    """An answered part is remembered for this long after it was answered, or learnt of."""
     max_open: int = 100_000
     """Parts that may wait for views; one more has the oldest answered early."""
     max_remembered: int = 200_000
@@ -66,6 +67,10 @@ class _Part:
     """Of the last answer; 0 while it is open."""
     left_out: int = 0
     """Views that were one too many."""
+    decided_at_ns: int = 0
+    """Of the last answer."""
+    known_at_ns: int = 0
+    """When that was given, or learnt of from an earlier life."""
 
 
 class PartJoiner:
@@ -82,6 +87,8 @@ class PartJoiner:
         self._open: OrderedDict[str, _Part] = OrderedDict()
         self._answered: OrderedDict[str, _Part] = OrderedDict()
         self._due: list[tuple[int, str]] = []
+        self._forgotten_ns = 0
+        """Answers that were decided later are all remembered."""
 
     @property
     def open_parts(self) -> int:
@@ -143,10 +150,10 @@ class PartJoiner:
             inspection.cycle_time_ms,
             now_ns,
         )
-        if is_new and now_ns - part.began_at_ns > self._limits.remember_s * _NS_PER_S:
+        if is_new and part.began_at_ns <= self._forgotten_ns:
             # So old that its answer, if it had one, is no longer remembered: never a second first answer.
             part.revision = 1
-            self._close(part)
+            self._close(part, now_ns)
         early = self._due_now(part, now_ns)
         return (*early, *self._add_view(part, view_of(inspection, self._plan(part)), now_ns), *self._shed(now_ns))
 
@@ -171,11 +178,21 @@ class PartJoiner:
         """When :meth:`due` has something to do; None while no part is open."""
         return self._due[0][0] if self._due else None
 
-    def restore(self, outcome: Outcome) -> None:
+    def restore_since(self, since_ns: int) -> None:
+        """Begin to restore; every answer that was decided from then on follows, by :meth:`restore`.
+
+        Args:
+            since_ns: Nanoseconds since the epoch.
+        """
+        self._forgotten_ns = since_ns
+
+    def restore(self, outcome: Outcome, now_ns: int) -> None:
         """Note an answer that was given in an earlier life, or by who had this part before.
 
         Args:
             outcome: In any order; the highest revision holds.
+            now_ns: The present, nanoseconds since the epoch. It is remembered from here on, however long ago it was
+                given: what led to it is about to be read again.
         """
         known = self._answered.get(outcome.part_id)
         if known is not None and known.revision >= outcome.revision:
@@ -190,10 +207,9 @@ class PartJoiner:
             lot=outcome.lot,
             views={view.frame_id: view for view in outcome.views},
             revision=outcome.revision,
+            decided_at_ns=outcome.decided_at_ns,
         )
-        self._open.pop(part.part_id, None)
-        self._answered[part.part_id] = part
-        self._trim()
+        self._close(part, now_ns)
 
     def drop(self, part_ids: Iterable[str]) -> None:
         """Forget open parts that are another's to answer now."""
@@ -217,8 +233,9 @@ class PartJoiner:
         deadline_at_ns = part.began_at_ns + within_ms * _NS_PER_MS if within_ms else 0
         if deadline_at_ns and (not part.deadline_at_ns or deadline_at_ns < part.deadline_at_ns):
             part.deadline_at_ns = deadline_at_ns
+        before_ns = min(self._limits.decide_before_ms * _NS_PER_MS, (part.deadline_at_ns - part.began_at_ns) // 4)
         due_at_ns = (
-            part.deadline_at_ns - self._limits.decide_before_ms * _NS_PER_MS
+            part.deadline_at_ns - before_ns
             if part.deadline_at_ns
             else part.began_at_ns + int(self._limits.give_up_s * _NS_PER_S)
         )
@@ -271,6 +288,7 @@ class PartJoiner:
             # What was left out may have said anything.
             verdict = Verdict.REVIEW
         part.revision += 1
+        part.decided_at_ns = now_ns
         decisive = worst_of(views)
         outcome = Outcome(
             outcome_id=outcome_id(part.part_id, part.revision, part.began_at_ns),
@@ -290,25 +308,27 @@ class PartJoiner:
             defect_class=decisive.defect_class if decisive is not None and verdict is not Verdict.PASS else "",
             detail=f"{part.left_out} more views" if part.left_out else "",
         )
-        self._close(part)
+        self._close(part, now_ns)
         return outcome
 
-    def _close(self, part: _Part) -> None:
+    def _close(self, part: _Part, now_ns: int) -> None:
         self._open.pop(part.part_id, None)
+        part.known_at_ns = now_ns
         self._answered[part.part_id] = part
-        self._trim()
-
-    def _trim(self) -> None:
+        self._answered.move_to_end(part.part_id)
         while len(self._answered) > self._limits.max_remembered:
-            self._answered.popitem(last=False)
+            self._forget_oldest()
 
     def _forget(self, now_ns: int) -> None:
-        # In the order of their answers; one that is older than those before it goes a little later.
         while self._answered:
             part = next(iter(self._answered.values()))
-            if now_ns - part.began_at_ns <= self._limits.remember_s * _NS_PER_S:
+            if now_ns - part.known_at_ns <= self._limits.remember_s * _NS_PER_S:
                 return
-            self._answered.popitem(last=False)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, part = self._answered.popitem(last=False)
+        self._forgotten_ns = max(self._forgotten_ns, part.decided_at_ns)
 
 
 def _refused_view(arrival: Arrival, plan: PartPlan | None, now_ns: int) -> OutcomeView | None:

@@ -114,7 +114,7 @@ class HandshakeSettings:
     """Whether parts come by trigger; else every outcome of the line is shown, one after the other."""
     cycle_time_ms: int = 1_000
     """The answer is due this long after the trigger."""
-    answer_before_ms: int = 20
+    answer_before_ms: int = 50
     """REVIEW is said this long before that, where no outcome is there."""
     ack_timeout_ms: int = 2_000
     """A result that stands for longer is told as an error; it stays."""
@@ -185,3 +185,7 @@ class HandshakeMemory:
     answer: LineAnswer | None
     recent: tuple[LineAnswer, ...] = ()
     """The last answers, oldest first: what is read again after a restart is not shown again."""
+    trigger: bool = False
+    """Whether *Trigger* was up when it was last looked at."""
+    result_ack: bool = False
+    """Likewise, of *ResultAck*."""

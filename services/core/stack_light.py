@@ -98,7 +98,7 @@ def light_causes(
     causes += _of_reference(reference or ReferenceState())
     waited_s = (now_ns - unanswered_since_ns) / _NS_PER_S
     if unanswered_since_ns and waited_s >= no_outcomes_after_s:
-        text = f"parts come and there has been no outcome for {waited_s:.0f} s"
+        text = f"parts come and no answer was there in time for {waited_s:.0f} s"
         causes.append(LightCause(CauseToken.NO_OUTCOMES, "", text, Light.RED))
     # Sorting keeps the order of equals: alarms stay the newest first.
     return tuple(sorted(causes, key=_gravity))

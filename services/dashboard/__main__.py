@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -29,9 +30,12 @@ from services.core import topics
 from services.core.errors import SettingsError
 from services.dashboard.app import explanation_index, live_bounds, make_app, make_context
 from services.dashboard.components import Check, ComponentBoard, ComponentPoller, call_check, http_check
-from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed
+from services.dashboard.feed import KAFKA, ExplanationFeed, OutcomeFeed, VerdictFeed
+from services.dashboard.lines import LineBoard, LinePoller, Lines
+from services.dashboard.linestate import GrpcLineStates
 from services.dashboard.live import LiveModel
 from services.dashboard.models import ModelBoard, ModelFeed
+from services.dashboard.outcomes import OutcomeBook
 from services.dashboard.settings import DashboardSettings
 from services.runtime.fetcher import ReopeningFetcher
 from services.runtime.lifecycle import Health, Shutdown, main_guard, set_aside_what_started
@@ -88,6 +92,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         explainer = GrpcExplainer(settings.explainer.address)
         stack.callback(explainer.close)
     models = ModelBoard()
+    lines, follow_lines = _lines(settings, stack)
     context = make_context(
         settings,
         model=model,
@@ -100,6 +105,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
         explainer=explainer,
         models=models,
         trainer=_trainer(settings, stack),
+        lines=lines,
         accounts=accounts,
         provider=provider,
         **_clients_of_feedback(settings, stack),
@@ -110,6 +116,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     stack.callback(context.on_demand.close)
     stack.callback(context.reviewing.close)
     stack.callback(context.training.close)
+    stack.callback(context.lines.close)
     stack.callback(context.exports.close)
     feed = VerdictFeed(
         open_reader,
@@ -148,7 +155,10 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
                 _thread("explanations", lambda: explained_feed.run(shutdown), shutdown),
                 _thread("models", lambda: model_feed.run(shutdown), shutdown),
                 _thread("components", lambda: poller.run(shutdown), shutdown),
+                contextlib.ExitStack() as beside,
             ):
+                for name, work in follow_lines.items():
+                    beside.enter_context(_thread(name, functools.partial(work, shutdown), shutdown))
                 _wait_until(lambda: server.started, shutdown)
                 set_aside_what_started()
                 health.set_ready(not shutdown.requested)
@@ -184,6 +194,25 @@ def _trainer(settings: DashboardSettings, stack: contextlib.ExitStack) -> Traine
     trainer = TrainerClient(settings.trainer.address)
     stack.callback(trainer.close)
     return trainer
+
+
+def _lines(
+    settings: DashboardSettings, stack: contextlib.ExitStack
+) -> tuple[Lines | None, dict[str, Callable[[Shutdown], None]]]:
+    """The lines of the outcome service, and what fills them, each on a thread of its own; nothing where none is set."""
+    outcome = settings.outcome
+    if not outcome.address:
+        return None, {}
+    states = GrpcLineStates(outcome.address)
+    stack.callback(states.close)
+    board, book = LineBoard(), OutcomeBook()
+    kafka = settings.kafka.connection()
+    feed = OutcomeFeed(
+        lambda: KafkaTopicReader(kafka, [topics.OUTCOMES, topics.LINE_EVENTS]), book, lookback_s=outcome.lookback_s
+    )
+    poller = LinePoller(states, board, interval_s=outcome.interval_s, timeout_s=outcome.timeout_s)
+    lines = Lines(states, board, book, timeout_s=outcome.timeout_s)
+    return lines, {"outcomes": feed.run, "lines": poller.run}
 
 
 def open_accounts(

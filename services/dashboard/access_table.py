@@ -108,6 +108,13 @@ RULES: Final[tuple[Rule, ...]] = (
     _post("/training/runs/{run_id}/resume", Permission.TRAIN, "resume_training"),
     _post("/training/aliases/{alias}/promote", Permission.TRAIN, "promote"),
     _post("/training/aliases/{alias}/rollback", Permission.TRAIN, "roll_back"),
+    # The lines and their answers.
+    _get("/lines"),
+    _get("/lines/{line}/outcomes"),
+    _get("/lines/{line}/events"),
+    _get("/parts/{part_id}/outcome"),
+    _post("/lines/{line}/alarms/{alarm_id}/acknowledge", Permission.ACKNOWLEDGE, "acknowledge_alarm"),
+    _post("/lines/{line}/reference-check", Permission.ACKNOWLEDGE, "begin_reference_check"),
     # What is carried away is written down, although nothing changes.
     Rule("GET", f"{_V1}/exports", Permission.EXPORT, "export"),
     _post("/exports", Permission.EXPORT, "export"),

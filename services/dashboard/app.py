@@ -29,9 +29,11 @@ from services.dashboard.explanations import ExplanationIndex
 from services.dashboard.exporting import Exports, ExportService
 from services.dashboard.guard import Guard
 from services.dashboard.leaving import Leaving
+from services.dashboard.lines import LineBoard, Lines, NoOutcomeServiceError
 from services.dashboard.live import LiveBounds, LiveModel
 from services.dashboard.models import ModelBoard, ModelShelf
 from services.dashboard.ondemand import Explainer, OnDemand
+from services.dashboard.outcomes import OutcomeBook
 from services.dashboard.overlays import Overlays
 from services.dashboard.pictures import Pictures
 from services.dashboard.posted import (
@@ -46,6 +48,7 @@ from services.dashboard.routes.changes import change_routes
 from services.dashboard.routes.explanations import explanation_routes
 from services.dashboard.routes.exports import export_routes
 from services.dashboard.routes.gallery import gallery_routes
+from services.dashboard.routes.lines import line_routes
 from services.dashboard.routes.live import JsonBody, live_routes
 from services.dashboard.routes.models import model_routes
 from services.dashboard.routes.neighbours import neighbour_routes
@@ -79,6 +82,7 @@ _STATUSES = {
     InvalidInputError: 422,
     NoFeedbackError: 503,
     NoTrainerError: 503,
+    NoOutcomeServiceError: 503,
 }
 
 
@@ -120,6 +124,7 @@ def make_context(
     models: ModelBoard | None = None,
     changes: ChangesClient | None = None,
     trainer: TrainerService | None = None,
+    lines: Lines | None = None,
     accounts: Accounts | None = None,
     provider: OpenIdProvider | None = None,
     version: str,
@@ -145,6 +150,7 @@ def make_context(
         models: The states of aliases that a feed adds to; None shows none.
         changes: Tells what new models changed; asked only where there is a ``feedback``.
         trainer: Trains models; None offers no training.
+        lines: The lines' states and answers; None shows nothing of them.
         accounts: Who may sign in; None exactly where nobody has to.
         provider: Vouches for people, where they sign in elsewhere.
         version: Version of the product.
@@ -156,11 +162,12 @@ def make_context(
         max_pixels=settings.limits.max_image_pixels,
         max_aspect_ratio=settings.limits.max_aspect_ratio,
     )
+    shown = lines or Lines(None, LineBoard(clock_ns), OutcomeBook(), timeout_s=settings.outcome.timeout_s)
     return Context(
         settings=settings,
         model=model,
         board=board,
-        stream=LiveStream(model, board, explanations, settings.live, clock_ns),
+        stream=LiveStream(model, board, explanations, shown, settings.live, clock_ns),
         archive=verdict_archive(open_reader),
         explanations=explanations,
         explained_archive=explanation_archive(open_explained),
@@ -186,6 +193,7 @@ def make_context(
             max_at_once=settings.trainer.max_at_once,
             max_watchers=settings.trainer.max_watchers,
         ),
+        lines=shown,
         version=version,
         static_dir=static_dir,
     )
@@ -221,6 +229,7 @@ def make_app(context: Context) -> FastAPI:
     app.include_router(model_routes(context))
     app.include_router(change_routes(context))
     app.include_router(training_routes(context))
+    app.include_router(line_routes(context))
     if (context.static_dir / "assets").is_dir():
         app.mount("/assets", HashedFiles(directory=context.static_dir / "assets"), name="assets")
     app.add_api_route("/api/{rest:path}", _no_such_route, include_in_schema=False)

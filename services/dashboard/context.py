@@ -14,6 +14,7 @@ from services.dashboard.bulk import CaseSearch
 from services.dashboard.components import ComponentBoard
 from services.dashboard.explanations import ExplanationIndex, KeptExplanations
 from services.dashboard.exporting import Exports
+from services.dashboard.lines import Lines
 from services.dashboard.live import LiveModel
 from services.dashboard.models import ModelBoard, ModelShelf
 from services.dashboard.ondemand import OnDemand
@@ -57,5 +58,6 @@ class Context:
     changes: ChangesClient | None
     """At the feedback service; None where none is set."""
     training: Training
+    lines: Lines
     version: str
     static_dir: Path

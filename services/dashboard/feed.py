@@ -1,4 +1,4 @@
-"""Verdicts and explanations from Kafka into memory, through outages.
+"""Verdicts, explanations and the lines' answers from Kafka into memory, through outages.
 
 Every replica reads all partitions by assignment, outside any group: a wall shows the whole line whichever replica
 serves it, and a dashboard never holds up a consumer group.
@@ -7,22 +7,31 @@ serves it, and a dashboard never holds up a consumer group.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from prometheus_client import Gauge
 
 from services.adapters.codec import decode_inspection
 from services.adapters.codec_explained import decode_explained_case
+from services.adapters.codec_outcome import decode_line_event, decode_outcome
 from services.adapters.ports import Record, TopicReader
+from services.core import topics
 from services.core.errors import EventDecodeError, SightlineError, UnavailableError
 from services.core.types import Inspection
 from services.dashboard.components import ComponentBoard, Reading, State, plain
-from services.dashboard.explanations import ExplanationIndex, KeptExplanations, kept
+from services.dashboard.explanations import ExplanationIndex, kept
 from services.dashboard.live import LiveModel
+from services.dashboard.outcomes import OutcomeBook
 from services.runtime import metrics
 from services.runtime.lifecycle import Health, Shutdown
 from services.runtime.logging import get_logger
 from services.runtime.retry import Backoff
 
 LOG = get_logger(__name__)
+
+T = TypeVar("T")
 
 KAFKA = "kafka"
 """Name of the broker among the components."""
@@ -138,11 +147,84 @@ class VerdictFeed:
             self._board.post(KAFKA, Reading(State.NOT_READY, plain(str(error))))
 
 
-class ExplanationFeed:
-    """Reads explained cases until told to stop; the wall goes on whether or not they can be read.
+class _SideFeed(ABC):
+    """Reads what is beside the verdicts until told to stop; the wall goes on whether or not it can be read.
 
-    Apart from the verdicts' own feed: a line may run without an explainer, and then the topic does not exist.
+    Apart from the verdicts' own feed: a line may run without the service that writes it, and then the topic does not
+    exist.
     """
+
+    def __init__(
+        self,
+        open_reader: Callable[[], TopicReader],
+        what: str,
+        up: Gauge,
+        *,
+        lookback_s: float,
+        max_records: int,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self._open_reader = open_reader
+        self._what = what
+        self._up = up
+        self._max_records = max_records
+        self._clock_ns = clock_ns
+        self._read_from_ms = clock_ns() // 1_000_000 - int(lookback_s * 1000)
+        self._backoff = Backoff(first_s=0.5, cap_s=5.0)
+        self._said = ""
+
+    def run(self, shutdown: Shutdown) -> None:
+        """Read, and open again after an outage, until the stop is asked for."""
+        while not shutdown.requested:
+            try:
+                self._read(shutdown)
+            except SightlineError as error:
+                if not error.retriable:
+                    raise
+                self._up.set(0)
+                if self._said != error.reason:
+                    LOG.warning("%s cannot be read now: %s", self._what, error)
+                    self._said = error.reason
+                shutdown.wait(self._backoff.next_s())
+
+    def _read(self, shutdown: Shutdown) -> None:
+        reader = self._open_reader()
+        try:
+            reader.seek_to_time(self._read_from_ms)
+            self._backoff.reset()
+            self._said = ""
+            self._up.set(1)
+            opened_s = time.monotonic()
+            while not shutdown.requested and time.monotonic() - opened_s < _REOPEN_EVERY_S:
+                records = reader.poll(max_records=self._max_records, timeout_s=_POLL_S)
+                if records:
+                    self._take(records)
+                    newest_ms = min(max(record.timestamp_ms for record in records), self._clock_ns() // 1_000_000)
+                    self._read_from_ms = max(self._read_from_ms, newest_ms - _OVERLAP_MS)
+        finally:
+            reader.close()
+
+    @abstractmethod
+    def _take(self, records: Sequence[Record]) -> None: ...
+
+    def _decoded(self, records: Sequence[Record], decode: Callable[[bytes], T]) -> list[T]:
+        found: list[T] = []
+        for record in records:
+            try:
+                found.append(decode(record.value))
+            except EventDecodeError as error:
+                metrics.DASHBOARD_UNDECODABLE.inc()
+                LOG.warning(
+                    "one of the %s cannot be read: %s",
+                    self._what,
+                    error,
+                    extra={"topic": record.topic, "partition": record.partition, "offset": record.offset},
+                )
+        return found
+
+
+class ExplanationFeed(_SideFeed):
+    """Reads explained cases until told to stop; the wall goes on whether or not they can be read."""
 
     def __init__(
         self,
@@ -160,55 +242,53 @@ class ExplanationFeed:
             lookback_s: How far back to read at the start.
             clock_ns: The present, nanoseconds since the epoch.
         """
-        self._open_reader = open_reader
+        super().__init__(
+            open_reader,
+            "explanations",
+            metrics.DASHBOARD_EXPLAINED_UP,
+            lookback_s=lookback_s,
+            max_records=_MAX_EXPLAINED,
+            clock_ns=clock_ns,
+        )
         self._index = index
-        self._clock_ns = clock_ns
-        self._read_from_ms = clock_ns() // 1_000_000 - int(lookback_s * 1000)
-        self._backoff = Backoff(first_s=0.5, cap_s=5.0)
-        self._said = ""
-
-    def run(self, shutdown: Shutdown) -> None:
-        """Read, and open again after an outage, until the stop is asked for."""
-        while not shutdown.requested:
-            try:
-                self._read(shutdown)
-            except SightlineError as error:
-                if not error.retriable:
-                    raise
-                metrics.DASHBOARD_EXPLAINED_UP.set(0)
-                if self._said != error.reason:
-                    LOG.warning("explanations cannot be read now: %s", error)
-                    self._said = error.reason
-                shutdown.wait(self._backoff.next_s())
-
-    def _read(self, shutdown: Shutdown) -> None:
-        reader = self._open_reader()
-        try:
-            reader.seek_to_time(self._read_from_ms)
-            self._backoff.reset()
-            self._said = ""
-            metrics.DASHBOARD_EXPLAINED_UP.set(1)
-            opened_s = time.monotonic()
-            while not shutdown.requested and time.monotonic() - opened_s < _REOPEN_EVERY_S:
-                records = reader.poll(max_records=_MAX_EXPLAINED, timeout_s=_POLL_S)
-                if records:
-                    self._take(records)
-        finally:
-            reader.close()
 
     def _take(self, records: Sequence[Record]) -> None:
-        cases: list[KeptExplanations] = []
-        for record in records:
-            try:
-                cases.append(kept(decode_explained_case(record.value)))
-            except EventDecodeError as error:
-                metrics.DASHBOARD_UNDECODABLE.inc()
-                LOG.warning(
-                    "an explained case cannot be read: %s",
-                    error,
-                    extra={"topic": record.topic, "partition": record.partition, "offset": record.offset},
-                )
+        cases = self._decoded(records, lambda value: kept(decode_explained_case(value)))
         metrics.DASHBOARD_EXPLAINED.inc(len(records))
         self._index.add(cases)
-        newest_ms = min(max(record.timestamp_ms for record in records), self._clock_ns() // 1_000_000)
-        self._read_from_ms = max(self._read_from_ms, newest_ms - _OVERLAP_MS)
+
+
+class OutcomeFeed(_SideFeed):
+    """Reads the lines' answers and events until told to stop; the wall goes on whether or not they can be read."""
+
+    def __init__(
+        self,
+        open_reader: Callable[[], TopicReader],
+        book: OutcomeBook,
+        *,
+        lookback_s: float,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Set up; nothing is opened yet.
+
+        Args:
+            open_reader: Gives a fresh reader of all partitions of outcomes and line events.
+            book: Takes them.
+            lookback_s: How far back to read at the start.
+            clock_ns: The present, nanoseconds since the epoch.
+        """
+        super().__init__(
+            open_reader,
+            "outcomes",
+            metrics.DASHBOARD_OUTCOMES_UP,
+            lookback_s=lookback_s,
+            max_records=_MAX_RECORDS,
+            clock_ns=clock_ns,
+        )
+        self._book = book
+
+    def _take(self, records: Sequence[Record]) -> None:
+        outcomes = self._decoded([one for one in records if one.topic == topics.OUTCOMES], decode_outcome)
+        events = self._decoded([one for one in records if one.topic == topics.LINE_EVENTS], decode_line_event)
+        metrics.DASHBOARD_OUTCOMES.inc(len(records))
+        self._book.add(outcomes, events)

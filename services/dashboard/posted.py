@@ -143,6 +143,16 @@ def read_form(form: type[M], body: bytes) -> M:
         raise InvalidInputError(what_is_wrong(found)) from None
 
 
+def body_of(form: type[BaseModel]) -> dict[str, Any]:
+    """The body in the interface's description: it is read by us, as only a bounded one is.
+
+    Args:
+        form: Its shape.
+    """
+    schema = {"schema": form.model_json_schema()}
+    return {"requestBody": {"required": True, "content": {"application/json": schema}}}
+
+
 def what_is_wrong(errors: Iterable[Mapping[str, Any]]) -> str:
     """Say which fields are wrong, in one line.
 

@@ -15,6 +15,7 @@ from services.runtime.settings import (
     KafkaSettings,
     LimitSettings,
     ObjectStoreSettings,
+    OutcomeAddressSettings,
     ServiceSettings,
     SettingsGroup,
 )
@@ -156,6 +157,21 @@ class TrainerSettings(SettingsGroup):
         return _host_and_port("trainer.address", address)
 
 
+class OutcomeSettings(OutcomeAddressSettings):
+    """Where the lines are answered, and how often it is asked how they are."""
+
+    interval_s: float = Field(default=0.5, ge=0.1, le=60, description="Time between two questions how the lines are.")
+    timeout_s: float = Field(default=3.0, gt=0, le=60, description="Longest wait for an answer of it.")
+    lookback_s: float = Field(
+        default=900.0, ge=0, le=86_400, description="How far back outcomes and line events are read at the start."
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _address_has_a_port(cls, address: str) -> str:
+        return _host_and_port("outcome.address", address)
+
+
 class ExportSettings(SettingsGroup):
     """Archives of cases on their way to the browser."""
 
@@ -287,6 +303,7 @@ class DashboardSettings(ServiceSettings):
     explainer: ExplainerSettings = ExplainerSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     trainer: TrainerSettings = TrainerSettings()
+    outcome: OutcomeSettings = OutcomeSettings()
     exports: ExportSettings = ExportSettings()
     components: ComponentSettings = ComponentSettings()
     accounts: AccountsSettings = AccountsSettings()

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.dashboard.components import ComponentBoard
 from services.dashboard.explanations import ExplanationIndex
+from services.dashboard.lines import Lines
 from services.dashboard.live import LiveModel
 from services.dashboard.settings import LiveSettings
 from services.dashboard.views import Json, components_json, encode, inspection_json, stats_json, wall_json
@@ -28,6 +29,8 @@ LOG = get_logger(__name__)
 
 _RETRY_MS = 1_000
 _NEW_POINTS = 3
+_ANSWERS_EVERY_S = 1.0
+_LINES_EVERY_S = 5.0
 _CACHED = 16
 
 
@@ -39,12 +42,14 @@ class LiveStream:
         model: LiveModel,
         board: ComponentBoard,
         explanations: ExplanationIndex,
+        lines: Lines,
         settings: LiveSettings,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._model = model
         self._board = board
         self._explanations = explanations
+        self._lines = lines
         self._settings = settings
         self._clock_ns = clock_ns
         self._epoch = secrets.token_hex(6)
@@ -88,6 +93,8 @@ class LiveStream:
 
     async def _follow(self, cursor: int | None, line_id: str | None) -> AsyncIterator[bytes]:
         next_stats_s = 0.0
+        state = answers = -1
+        lines_told_s = time.monotonic()
         # A page that was away asks for its part anew, so nothing is caught up on here.
         explained = self._explanations.revision
         while not self._draining.is_set():
@@ -97,6 +104,15 @@ class LiveStream:
             if explained != self._explanations.revision:
                 explained, announced = self._announce(explained)
                 yield announced
+            if self._lines.is_offered:
+                # A light or an alarm is told at once; answers that come many times a second need not be, and ages and
+                # counts of a line on which nothing happens are told now and then.
+                now_s = time.monotonic()
+                answered = answers != self._lines.book.revision and now_s - lines_told_s >= _ANSWERS_EVERY_S
+                if state != self._lines.state_revision or answered or now_s - lines_told_s >= _LINES_EVERY_S:
+                    state, answers, told = self._tell_lines()
+                    lines_told_s = now_s
+                    yield told
             if time.monotonic() >= next_stats_s:
                 yield self._stats(line_id)
                 next_stats_s = time.monotonic() + self._settings.stats_interval_s
@@ -161,6 +177,16 @@ class LiveStream:
             cached = (revision, b"event: explained\ndata: " + encode({"frame_ids": frame_ids}) + b"\n\n")
             self._remember(key, cached)
         return cached
+
+    def _tell_lines(self) -> tuple[int, int, bytes]:
+        """Say how every line is, with its newest answer."""
+        state, answers = self._lines.state_revision, self._lines.book.revision
+        key = ("lines", state, answers, int(time.monotonic() / _ANSWERS_EVERY_S))
+        cached = self._cache.get(key)
+        if cached is None:
+            cached = (0, b"event: lines\ndata: " + encode(self._lines.view()) + b"\n\n")
+            self._remember(key, cached)
+        return state, answers, cached[1]
 
     def _stats(self, line_id: str | None) -> bytes:
         # All browsers share one computation per interval.

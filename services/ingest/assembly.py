@@ -201,4 +201,9 @@ def source_of(
             raise TypeError(f"a camera of kind {source.kind} is not read, it is pushed to")
     if triggers is None:
         return built
-    return TriggeredSource(built, triggers, live=isinstance(source, RtspSource | UsbSource | GenicamSource))
+    return TriggeredSource(
+        built,
+        triggers,
+        live=isinstance(source, RtspSource | UsbSource | GenicamSource),
+        within_ms=camera.cycle_time_ms,
+    )

@@ -21,6 +21,7 @@ MAX_WAITING: Final = 8
 MAX_REMEMBERED: Final = 1_000
 #: A picture that is read so long after the trigger shows the part, whatever the clock says: it may have been set back.
 _SURELY_LATER_S: Final = 2.0
+_NS_PER_MS: Final = 1_000_000
 
 
 class TriggerQueue:
@@ -85,6 +86,26 @@ class TriggerQueue:
                 return False
             since_s, trigger = self._waiting[0]
             return captured_at_ns >= trigger.not_before_ns or time.monotonic() - since_s > _SURELY_LATER_S
+
+    def give_up_before(self, captured_at_ns: int, within_ms: int) -> None:
+        """Give up parts that have moved on: a picture taken now would show another part under their name.
+
+        Args:
+            captured_at_ns: When the picture was taken, nanoseconds since the epoch.
+            within_ms: A part is before the camera for this long after its trigger; 0 gives up none.
+        """
+        if not within_ms:
+            return
+        passed: list[PartTrigger] = []
+        with self._condition:
+            while self._waiting and captured_at_ns - self._waiting[0][1].triggered_at_ns > within_ms * _NS_PER_MS:
+                passed.append(self._waiting.popleft()[1])
+        for trigger in passed:
+            self._count("lost")
+            LOG.warning(
+                "a part gets no picture: it has moved on before the camera delivered",
+                extra={"camera": self.camera_id, "part": trigger.part_id},
+            )
 
     def take(self) -> PartTrigger | None:
         """The part whose turn it is, whose picture is there; None when nobody waits."""

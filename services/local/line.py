@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from services.core.errors import SightlineError, UnavailableError
-from services.local.member import Member, metric_total
+from services.local.answers import plc_command, read_cameras, simulated_lines, write_outcome_settings
+from services.local.member import Member, Program, metric_total
 from services.local.model import CancelledError, ProgressReport, StarterModel, cache_directory, ensure_live_model
 from services.local.process import LOOPBACK, free_port, tail
 from services.local.servers import Servers
 
 #: The order in which work stops flowing: who takes it in first, who tells of it last.
-STOP_ORDER = ("ingest", "detector", "explainer", "feedback", "trainer", "serving", "dashboard")
+STOP_ORDER = ("ingest", "detector", "outcome", "explainer", "feedback", "trainer", "serving", "dashboard")
 _READY_TIMEOUT_S = 180.0
 #: The broker of this machine keeps every byte in memory: maps are as large as they need to be to be seen. And where the
 #: processor does not suffice for every case in full, a short queue explains as many in full as a long one, only sooner.
@@ -54,6 +55,9 @@ class LinePlan:
         ingest_config: YAML settings of ingest: which cameras there are.
         engine: How the broker keeps records; see ``services.local.servers``.
         page_port: Port of the page; ``None`` leaves the dashboard out.
+        answers: Whether parts are answered: an outcome service, and a PLC for each line whose simulated cameras wait
+            for one.
+        outcome_config: YAML settings of the outcome service instead of those made for the cameras.
         settings: Further settings by service, without the prefix; they win.
     """
 
@@ -61,6 +65,8 @@ class LinePlan:
     ingest_config: Path
     engine: Literal["memory", "durable"]
     page_port: int | None = None
+    answers: bool = False
+    outcome_config: Path | None = None
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -88,9 +94,11 @@ class Line:
         self.logs = plan.data / "logs"
         self.servers = Servers(plan.data, engine=plan.engine)
         self.members: dict[str, Member] = {}
+        self.plcs: list[Program] = []
         self.timings_s: dict[str, float] = {}
         self._feedback_port = free_port()
         self._trainer_port = free_port()
+        self._outcome_port = free_port()
         self._starter = StarterModel(
             cache_directory(), log_path=self.logs / "starter.log", report=model_report, cancelled=cancelled
         )
@@ -114,12 +122,12 @@ class Line:
                     fit.result()
         # Services wait for what they need by themselves: their imports and the model's way here overlap.
         self._make_members()
-        for name in ("serving", "detector", "explainer", "feedback", "trainer", "dashboard"):
+        for name in ("serving", "detector", "outcome", "explainer", "feedback", "trainer", "dashboard"):
             if name in self.members:
                 self.members[name].start()
         with self._timed("model"):
             ensure_live_model(self.servers.kafka, self.servers.objects, self._starter)
-        for name in ("serving", "dashboard", "detector", "explainer", "feedback", "trainer"):
+        for name in ("serving", "dashboard", "detector", "outcome", "explainer", "feedback", "trainer"):
             if name in self.members:
                 with self._timed(name):
                     self._wait_ready(self.members[name])
@@ -129,6 +137,8 @@ class Line:
         with self._timed("ingest"):
             self.members["ingest"].start()
             self._wait_ready(self.members["ingest"])
+        for plc in self.plcs:
+            plc.start()
 
     @property
     def index_url(self) -> str:
@@ -142,15 +152,17 @@ class Line:
             "INDEX__URL": self.index_url,
             "FEEDBACK__ADDRESS": f"{LOOPBACK}:{self._feedback_port}",
             "TRAINER__ADDRESS": f"{LOOPBACK}:{self._trainer_port}",
+            **({"OUTCOME__ADDRESS": f"{LOOPBACK}:{self._outcome_port}"} if self._plan.answers else {}),
         }
 
     def _make_members(self) -> None:
         common = self.servers.settings()
         explainer_port, detector_port, serving_port = str(free_port()), str(free_port()), str(free_port())
+        ingest_port = str(free_port())
         services: dict[str, dict[str, str]] = {
             "ingest": {
                 "CONFIG": str(self._plan.ingest_config.resolve()),
-                "GRPC__PORT": str(free_port()),
+                "GRPC__PORT": ingest_port,
                 "SPOOL__DIRECTORY": str((self._plan.data / "spool").resolve()),
             },
             "detector": {"GRPC__PORT": detector_port, **_DETECTOR},
@@ -174,6 +186,13 @@ class Line:
                 "GRPC__PORT": serving_port,
             },
         }
+        if self._plan.answers:
+            services["outcome"] = {
+                "CONFIG": str(self._answers().resolve()),
+                "GRPC__PORT": str(self._outcome_port),
+                "INGEST__ADDRESS": f"{LOOPBACK}:{ingest_port}",
+                "DATA": str((self._plan.data / "outcome").resolve()),
+            }
         if self._plan.page_port is not None:
             services["dashboard"] = {
                 "WEB__HOST": LOOPBACK,
@@ -181,6 +200,7 @@ class Line:
                 "EXPLAINER__ADDRESS": f"{LOOPBACK}:{explainer_port}",
                 "FEEDBACK__ADDRESS": f"{LOOPBACK}:{self._feedback_port}",
                 "TRAINER__ADDRESS": f"{LOOPBACK}:{self._trainer_port}",
+                **({"OUTCOME__ADDRESS": f"{LOOPBACK}:{self._outcome_port}"} if self._plan.answers else {}),
             }
         for name, own in services.items():
             more = self._plan.settings.get(name, {})
@@ -192,6 +212,17 @@ class Line:
             settings = {**common, **services["dashboard"], "COMPONENTS__URLS": json.dumps(urls)}
             more = self._plan.settings.get("dashboard", {})
             self.members["dashboard"] = Member("dashboard", {**settings, **more}, logs=self.logs)
+
+    def _answers(self) -> Path:
+        """The settings of the outcome service; the simulated PLCs are made with them."""
+        if self._plan.outcome_config is not None:
+            return self._plan.outcome_config
+        cameras = read_cameras(self._plan.ingest_config)
+        ports = [free_port() for _ in {camera.line_id for camera in cameras}]
+        simulated = simulated_lines(cameras, ports)
+        self.plcs = [Program(f"plc-{line.line_id}", plc_command(line), {}, logs=self.logs) for line in simulated]
+        path = self._plan.data / "outcome.yaml"
+        return write_outcome_settings(path, cameras, simulated, (self._plan.data / "outcomes").resolve())
 
     def _wait_ready(self, member: Member) -> None:
         end_s = time.monotonic() + _READY_TIMEOUT_S
@@ -248,7 +279,7 @@ class Line:
                 happened.append(self._begin_anew())
         except SightlineError as error:
             happened.append(str(error).splitlines()[0])
-        for member in self.members.values():
+        for member in (*self.members.values(), *self.plcs):
             restart = member.watch()
             if restart is not None:
                 happened.append(
@@ -282,6 +313,8 @@ class Line:
         Returns:
             Whether every one of them drained.
         """
+        for plc in self.plcs:
+            plc.stop()
         drained = True
         for name in names:
             member = self.members.get(name)

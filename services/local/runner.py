@@ -40,6 +40,7 @@ class RunOptions:
     Attributes:
         data: Folder for everything that the line keeps.
         cameras: Settings of ingest instead of the simulated cameras; ``None`` takes ``ingest.yaml`` of the data folder.
+        outcome: Settings of the outcome service instead of those made for the cameras.
         port: Port of the page, or the first free one after it.
         keep_hours: How long images of frames are kept.
         fresh: Begin with an empty data folder.
@@ -47,6 +48,7 @@ class RunOptions:
 
     data: Path
     cameras: Path | None
+    outcome: Path | None
     port: int
     keep_hours: float
     fresh: bool
@@ -119,6 +121,8 @@ def run_line(options: RunOptions) -> int:
             # and store 12 ms of processor time a frame at the start, 32 ms after 8 000 frames); memory stays level.
             engine="memory",
             page_port=_page_port(options.port, screen),
+            answers=True,
+            outcome_config=options.outcome,
             # An hour's images are kept for as long after it ended; without its picture a frame is of no use.
             settings={"feedback": {"EMBEDDINGS__KEEP_HOURS": str(options.keep_hours + 1)}},
         )
@@ -200,6 +204,7 @@ def _tell(console: Console, line: Line, taken_s: float, options: RunOptions) -> 
     console.print(f"The line runs: first verdict {taken_s:.1f} s after the start.\n")
     console.print(f"  page      [bold]{line.page_url}[/bold]")
     console.print(f"  cameras   {options.cameras or options.data / 'ingest.yaml'}")
+    console.print(f"  outcomes  {options.data / 'outcomes'}")
     console.print(f"  logs      {line.logs}")
     # Commands look into the default folder by themselves; elsewhere they are told where the line is.
     where = "" if options.data == DEFAULT_DATA else f"SIGHTLINE_CONFIG={options.data / 'line.yaml'} "

@@ -101,6 +101,9 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
         # A process that only joins has nobody to tell.
         feed.start(shutdown)
         stack.callback(feed.join, 5.0)
+    # From here on: a line is served however long the broker is waited for.
+    checks = [line.check for line in lines] + [listener.check for listener in listeners] + [feed.check, postbox.check]
+    _watch(checks, shutdown)
     server = _serve(settings, lines, health)
     stack.callback(server.stop, min(2.0, settings.drain_s / 4))
     pipeline = OutcomePipeline(
@@ -111,6 +114,7 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
         health,
         max_skew_s=settings.joining.max_skew_s,
         on_skew=functools.partial(_tell_skew, postbox),
+        stopping=lambda: shutdown.requested,
     )
     waiting_for("the topics", functools.partial(_check_topics, kafka))
     pipeline.start()
@@ -131,8 +135,6 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
     for line in lines:
         for delivery in line.deliveries:
             _deliver(settings, kafka, line.line_id, delivery, shutdown, stack)
-    checks = [line.check for line in lines] + [listener.check for listener in listeners] + [feed.check]
-    _watch(checks, shutdown)
     set_aside_what_started()
     health.set_ready(True)
     try:
@@ -264,7 +266,7 @@ def _deliver(
                 times=LoopTimes(drain_s=min(5.0, settings.drain_s / 2)),
                 max_records=100,
             ).run()
-        except SightlineError:
+        except Exception:
             if not shutdown.requested:
                 LOG.exception("a receiver is served no more: %s", delivery.name)
                 shutdown.request()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -50,11 +51,18 @@ class PictureAsker:
         self._announce = announce
         self._cameras = cameras
         self._orders: queue.Queue[_Order | None] = queue.Queue(_MAX_WAITING)
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"ask-{line_id}", daemon=True)
 
     def start(self) -> None:
         """Begin to ask."""
         self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the asking, if anything did."""
+        if self._failure is not None:
+            raise self._failure
 
     def ask(self, part: TriggeredPart, on_refused: OnRefused) -> None:
         """Have pictures of a part taken; returns at once.
@@ -82,16 +90,25 @@ class PictureAsker:
 
     def close(self) -> None:
         """Ask no more; idempotent."""
+        self._stopping.set()
+        # Where there is no room for it, an order that waits wakes the thread as well.
+        with contextlib.suppress(queue.Full):
+            self._orders.put_nowait(None)
         if self._thread.is_alive():
-            self._orders.put(None)
             self._thread.join(5.0)
 
     def _run(self) -> None:
-        while (order := self._orders.get()) is not None:
-            part = order.part
-            try:
-                if self._cameras is not None:
-                    self._cameras.trigger(self._line_id, part.part_id, part.product, part.lot, part.triggered_at_ns)
-            except SightlineError as error:
-                LOG.warning("no picture of %s will come: %s", part.part_id, error, extra={"reason": error.reason})
-                order.on_refused(part.part_id, str(error))
+        try:
+            while (order := self._orders.get()) is not None and not self._stopping.is_set():
+                self._ask_cameras(order)
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread and raised there
+            self._failure = error
+
+    def _ask_cameras(self, order: _Order) -> None:
+        part = order.part
+        try:
+            if self._cameras is not None:
+                self._cameras.trigger(self._line_id, part.part_id, part.product, part.lot, part.triggered_at_ns)
+        except SightlineError as error:
+            LOG.warning("no picture of %s will come: %s", part.part_id, error, extra={"reason": error.reason})
+            order.on_refused(part.part_id, str(error))

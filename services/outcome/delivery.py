@@ -135,6 +135,10 @@ class Delivery:
         """Take records over."""
         with self._work:
             self._waiting.extend(records)
+            for record in records:
+                # Where it begins is committed too: a group that has committed nothing begins with what is new, and
+                # what waits for a receiver that was never there would be passed over after a kill.
+                self._places.setdefault(record.topic_partition, record.offset)
             self._work.notify_all()
 
     def committable(self) -> Mapping[TopicPartition, int]:

@@ -54,7 +54,7 @@ class OutcomeFeed:
         self._take = take
         self._read_from_ms = clock_ns() // 1_000_000 - int(lookback_s * 1_000)
         self._backoff = Backoff(first_s=0.2, cap_s=2.0)
-        self._away = "not read yet"
+        self._away = "nothing was read yet"
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
 

@@ -153,6 +153,7 @@ class LineGateway:
         """Raise what ended one of the line's threads, if anything did."""
         if self._failure is not None:
             raise self._failure
+        self._asker.check()
         for plc in self._plcs:
             plc.connection.check()
 

@@ -41,6 +41,7 @@ _ANSWERS_OVERLAP_MS: Final = 5_000
 _ANSWERS_MARGIN_MS: Final = 60_000
 #: A clock that is off by this much is told of, once in a while.
 _SKEW_EVERY_S: Final = 60.0
+_MAX_SKEWED: Final = 1_000
 _OUT: Final = TopicPartition(topics.OUTCOMES, 0)
 
 AnswersSince = Callable[[int], Iterable[Outcome]]
@@ -74,6 +75,7 @@ class OutcomePipeline:
         max_open_records: Records that may be unsettled; at this number polling pauses.
         max_skew_s: Clocks of cameras and brokers that differ by more are told of.
         on_skew: Takes line, camera and difference in seconds (positive: the camera's clock is ahead).
+        stopping: Whether the stop was asked for: then answers that cannot be read back are waited for no longer.
         clock_ns: Wall clock.
     """
 
@@ -88,6 +90,7 @@ class OutcomePipeline:
         max_open_records: int = 400_000,
         max_skew_s: float = 2.0,
         on_skew: OnSkew = lambda _line, _camera, _skew_s: None,
+        stopping: Callable[[], bool] = lambda: False,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._joiner = PartJoiner(plans, limits)
@@ -98,6 +101,7 @@ class OutcomePipeline:
         self._max_open_records = max_open_records
         self._max_skew_s = max_skew_s
         self._on_skew = on_skew
+        self._stop_wanted = stopping
         self._skew_told_s: dict[str, float] = {}
         self._clock_ns = clock_ns
         self._lanes: dict[TopicPartition, _Lane] = {}
@@ -106,6 +110,8 @@ class OutcomePipeline:
         self._known_ms: tuple[int, int] | None = None
         """From when to when all answers were read back, of all partitions; None before the first time."""
         self._of_part: dict[str, list[_Place]] = {}
+        self._under_way: dict[str, list[_Place]] = {}
+        """By part: what is settled once the part's last outcome is acknowledged."""
         self._open_records = 0
         self._written = 0
         self._work = threading.Condition(threading.RLock())
@@ -217,8 +223,16 @@ class OutcomePipeline:
         self._of_part.setdefault(part_id, []).append(place)
         self._publish(outcomes)
         if not self._joiner.is_open(part_id):
-            # It changed nothing, or changed what is on its way: then its places went with that.
-            self._settle_places(self._of_part.pop(part_id, []))
+            self._settle_with_part(part_id, self._of_part.pop(part_id, []))
+
+    def _settle_with_part(self, part_id: str, places: list[_Place]) -> None:
+        """Settle what changed nothing: with the outcome of its part, where that is still on its way."""
+        under_way = self._under_way.get(part_id)
+        if under_way is None:
+            self._settle_places(places)
+        else:
+            # Read again, because its partition left and came back: only the acknowledgement makes it safe to commit.
+            under_way.extend(places)
 
     def _watch_clock(self, line_id: str, camera_id: str, at_ns: int, written_ms: int) -> None:
         ahead_s = (at_ns // _NS_PER_MS - written_ms) / 1_000
@@ -228,6 +242,8 @@ class OutcomePipeline:
         metrics.OUTCOME_CLOCK_SKEW.labels(line_id).inc()
         now_s = time.monotonic()
         if now_s - self._skew_told_s.get(camera_id, -_SKEW_EVERY_S) >= _SKEW_EVERY_S:
+            if len(self._skew_told_s) >= _MAX_SKEWED:
+                self._skew_told_s.clear()
             self._skew_told_s[camera_id] = now_s
             self._on_skew(line_id, camera_id, ahead_s)
 
@@ -249,7 +265,7 @@ class OutcomePipeline:
                 answers = list(self._answers_since(since_ms))
                 break
             except SightlineError as error:
-                if not error.retriable or self._stopping:
+                if not error.retriable or self._stopping or self._stop_wanted():
                     raise
                 self._health.hold("answers", str(error))
                 self._health.turned()
@@ -257,8 +273,9 @@ class OutcomePipeline:
                     self._work.wait(backoff.next_s())
         self._health.release("answers")
         with self._work:
+            self._joiner.restore_since(since_ms * _NS_PER_MS)
             for answer in answers:
-                self._joiner.restore(answer)
+                self._joiner.restore(answer, self._clock_ns())
             self._restored |= fresh
         self._note_known(since_ms, now_ms)
         LOG.info("%d answers of before are known", len(answers))
@@ -281,7 +298,9 @@ class OutcomePipeline:
 
     def _publish(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
+            # Outcomes are acknowledged in their order: with this one, all before it are.
             places = self._of_part.pop(outcome.part_id, [])
+            self._under_way[outcome.part_id] = places
             self._write(
                 Output(topics.OUTCOMES, outcome.part_id.encode(), encode_outcome(outcome)), places, outcome=outcome
             )
@@ -295,6 +314,8 @@ class OutcomePipeline:
         def settled() -> None:
             self._settle_places(places)
             if outcome is not None:
+                if self._under_way.get(outcome.part_id) is places:
+                    del self._under_way[outcome.part_id]
                 _count(outcome)
 
         self._outbox.complete(entry, (output,), settled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from services.adapters.ports import ProcessImage
@@ -32,6 +33,8 @@ LOG = get_logger(__name__)
 TICK_S: Final = 0.01
 _HEARTBEAT_S: Final = 0.5
 _MALFORMED_EVERY_S: Final = 1.0
+#: A PLC that has written something has written all its signals this long after.
+_WHOLE_CYCLE_S: Final = 1.0
 
 
 class PlcConnection:
@@ -68,6 +71,9 @@ class PlcConnection:
         memory, self._untold = handshake_from_json(memory_file.load())
         self._machine = Handshake(settings, clock_ns(), memory)
         self._saved: HandshakeMemory | None = memory
+        self._left = memory
+        """How the PLC's signals stood in an earlier life; None once it has told them anew."""
+        self._heard_s: float | None = None
         self._shown: PlcOutputs | None = None
         self._heartbeat = 0
         self._heartbeat_s = 0.0
@@ -88,6 +94,9 @@ class PlcConnection:
         Raises:
             UnavailableError: When the address cannot be served on.
         """
+        if self._left is not None:
+            # Before the PLC can look: a moment without the answer that stands would tell it that its word was taken.
+            self._image.write(self._machine.outputs(self._heartbeat, self._light()))
         self._image.start()
         self._thread.start()
 
@@ -168,8 +177,8 @@ class PlcConnection:
         try:
             self._go_on()
             while not self._stopping.is_set():
-                self._image.wait(TICK_S)
-                self._look(self._image.read())
+                written = self._image.wait(TICK_S)
+                self._look(self._as_it_stands(self._image.read(), written=written))
         except BaseException as error:  # noqa: BLE001 - carried to the main thread and raised there
             self._failure = error
 
@@ -181,6 +190,23 @@ class PlcConnection:
         if part is not None and self._machine.state is HandshakeState.BUSY:
             LOG.info("part %s waits for its answer since an earlier life", part.part_id)
             self._ask(part)
+
+    def _as_it_stands(self, inputs: PlcInputs, *, written: bool) -> PlcInputs:
+        """What the PLC says, with its signals as they stood before this process until it has said them anew.
+
+        A server that begins has every signal down, which is not what the PLC says: a trigger that is held up would rise
+        when the PLC connects again, and its part would be another one.
+        """
+        if self._left is None:
+            return inputs
+        now_s = time.monotonic()
+        if written and self._heard_s is None:
+            self._heard_s = now_s
+        waited_s = now_s - self._heard_s if self._heard_s is not None else 0.0
+        if inputs.trigger or inputs.result_ack or waited_s >= _WHOLE_CYCLE_S:
+            self._left = None
+            return inputs
+        return replace(inputs, trigger=self._left.trigger, result_ack=self._left.result_ack)
 
     def _look(self, inputs: PlcInputs) -> None:
         now_s = time.monotonic()

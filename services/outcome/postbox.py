@@ -17,7 +17,7 @@ from services.adapters.codec_outcome import encode_arrival, encode_line_event
 from services.adapters.ports import RecordWriter
 from services.adapters.spool import Spool
 from services.core import topics
-from services.core.errors import EventDecodeError, SightlineError
+from services.core.errors import EventDecodeError, InvalidInputError, SightlineError, UnavailableError
 from services.core.line_event import LineEvent
 from services.core.outcome import Arrival
 from services.core.types import RecordPosition
@@ -46,9 +46,15 @@ class Postbox:
         self._writer = writer
         self._wake = threading.Condition()
         self._stopping = False
+        self._failure: BaseException | None = None
         self._away = ""
         self._backoff = Backoff(first_s=0.1, cap_s=2.0)
         self._thread = threading.Thread(target=self._run, name="postbox", daemon=True)
+
+    def check(self) -> None:
+        """Raise what ended the writing, if anything did."""
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def away(self) -> str:
@@ -88,41 +94,38 @@ class Postbox:
             self._wake.notify_all()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._stopping or len(self._spool) > 0)
-                if self._stopping:
-                    return
-            try:
-                self._write()
-            except SightlineError as error:
-                self._hold(error)
-                with self._wake:
-                    self._wake.notify_all()
-                    self._wake.wait_for(lambda: self._stopping, self._backoff.next_s())
+        try:
+            while self._wait_for_work():
+                try:
+                    self._write()
+                except SightlineError as error:
+                    self._hold(error)
+                    with self._wake:
+                        self._wake.notify_all()
+                        self._wake.wait_for(lambda: self._stopping, self._backoff.next_s())
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread and raised there
+            self._failure = error
+
+    def _wait_for_work(self) -> bool:
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping or len(self._spool) > 0)
+            return not self._stopping
 
     def _write(self) -> None:
         """Write the oldest of the spool, and take away what is acknowledged, up to the first that is not."""
-        sent: deque[tuple[int, Future[RecordPosition]]] = deque()
+        sent: deque[tuple[int, Future[RecordPosition] | None]] = deque()
         failure: SightlineError | None = None
         for record in self._spool.peek(_BATCH):
             try:
-                topic, key, value = _unpacked(record.value)
-            except EventDecodeError as error:
-                LOG.error("a record of the spool is left out: %s", error)  # noqa: TRY400 - the message says it all
-                continue
-            try:
-                sent.append((record.number, self._writer.send(topic, key=key, value=value)))
+                sent.append((record.number, self._send(record.value)))
             except SightlineError as error:
                 failure = error
                 break
         for number, ack in sent:
-            refusal = ack.exception(timeout=_ACK_S)
-            if isinstance(refusal, SightlineError):
+            refusal = self._refusal(ack) if ack is not None else None
+            if refusal is not None:
                 failure = refusal
                 break
-            if refusal is not None:
-                raise refusal
             self._spool.acknowledge(number)
         if failure is not None:
             raise failure
@@ -133,10 +136,37 @@ class Postbox:
         with self._wake:
             self._wake.notify_all()
 
+    def _send(self, packed: bytes) -> Future[RecordPosition] | None:
+        """Send one record; None where it is none that can be sent."""
+        try:
+            topic, key, value = _unpacked(packed)
+        except EventDecodeError as error:
+            _leave_out(error)
+            return None
+        return self._writer.send(topic, key=key, value=value)
+
+    def _refusal(self, ack: Future[RecordPosition]) -> SightlineError | None:
+        """Why a record must be written again; None once it needs not."""
+        try:
+            refusal = ack.exception(timeout=_ACK_S)
+        except TimeoutError:
+            return UnavailableError(f"a record must be acknowledged within {_ACK_S:g} s, got no answer")
+        if isinstance(refusal, InvalidInputError):
+            # It would hold back all that comes after it, for good.
+            _leave_out(refusal)
+            return None
+        if refusal is not None and not isinstance(refusal, SightlineError):
+            raise refusal
+        return refusal
+
     def _hold(self, error: SightlineError) -> None:
         if not self._away:
             LOG.warning("events stay on disk for now: %s", error, extra={"reason": error.reason})
         self._away = str(error) or error.reason
+
+
+def _leave_out(error: SightlineError) -> None:
+    LOG.error("a record of the spool is left out: %s", error)
 
 
 def _packed(topic: str, key: bytes, value: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -60,8 +61,9 @@ class OutcomeServicer(outcome_service_pb2_grpc.OutcomeServiceServicer):
             except queue.Full:
                 missed.append(outcome.part_id)
 
-        leave = [line.watch(note) for line in lines]
-        try:
+        with contextlib.ExitStack() as stack:
+            for line in lines:
+                stack.callback(line.watch(note))
             while context.is_active():
                 if missed:
                     raise BusyError(f"a caller may be at most {_MAX_BEHIND} outcomes behind, got one more")
@@ -70,9 +72,6 @@ class OutcomeServicer(outcome_service_pb2_grpc.OutcomeServiceServicer):
                 except queue.Empty:
                     continue
                 yield outcome_service_pb2.WatchOutcomesResponse(outcome=outcome_to_message(outcome))
-        finally:
-            for one in leave:
-                one()
 
     def TriggerPart(  # noqa: N802
         self, request: outcome_service_pb2.TriggerPartRequest, context: grpc.ServicerContext

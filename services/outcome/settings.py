@@ -71,7 +71,7 @@ class HandshakeOptions(SettingsGroup):
         default="fail", description="What the outputs say while nothing that is said can be relied on."
     )
     answer_before_ms: int = Field(
-        default=20, ge=0, le=60_000, description="REVIEW is said this long before the deadline without an outcome."
+        default=50, ge=0, le=60_000, description="REVIEW is said this long before the deadline without an outcome."
     )
     ack_timeout_ms: int = Field(
         default=2_000, ge=10, le=3_600_000, description="A result that stands for longer is an error; it stays."
@@ -283,10 +283,11 @@ class JoiningSettings(SettingsGroup):
     """How long and how much is waited for."""
 
     decide_before_ms: int = Field(
-        default=30,
+        default=100,
         ge=0,
         le=60_000,
-        description="An answer that is due is decided this long before its deadline, so that the line has it in time.",
+        description="An answer that is due is decided this long before its deadline, so that the line has it in time; "
+        "at most a quarter of the time that there is.",
     )
     give_up_s: float = Field(
         default=60.0, gt=0, le=86_400, description="A part without a deadline is answered as it is after this long."

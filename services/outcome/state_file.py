@@ -72,6 +72,8 @@ class _SavedPlace:
     state: str
     product: str
     lot: str
+    trigger: bool
+    result_ack: bool
 
 
 def handshake_to_json(memory: HandshakeMemory, events: Sequence[LineEvent]) -> bytes:
@@ -97,7 +99,9 @@ def handshake_from_json(data: bytes | None) -> tuple[HandshakeMemory | None, tup
         part = None if value.get("part") is None else read_strictly(TriggeredPart, value["part"], "part")
         said = None if value.get("answer") is None else _answer(value["answer"])
         recent = tuple(_answer(one) for one in value.get("recent", ()))
-        saved = read_strictly(_SavedPlace, {key: value.get(key) for key in ("state", "product", "lot")}, "handshake")
+        place = {key: value.get(key) for key in ("state", "product", "lot")}
+        levels = {key: value.get(key, False) for key in ("trigger", "result_ack")}
+        saved = read_strictly(_SavedPlace, place | levels, "handshake")
         if part is not None:
             validate_id(part.part_id, "part_id")
         events = tuple(decode_line_event(base64.b64decode(one)) for one in value.get("events", ()))
@@ -108,6 +112,8 @@ def handshake_from_json(data: bytes | None) -> tuple[HandshakeMemory | None, tup
             part,
             said,
             recent,
+            saved.trigger,
+            saved.result_ack,
         )
     except (InvalidInputError, ValueError, TypeError) as error:
         LOG.error("what an earlier life of a handshake left is left out: %s", error)  # noqa: TRY400

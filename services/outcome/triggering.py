@@ -98,7 +98,7 @@ class Triggering:
         product = self._recipes.get(recipe, recipe) if recipe else self._product
         if product not in self._products:
             known = ", ".join(sorted(self._products)) or "no product"
-            raise InvalidInputError(f"recipe must be one of {known}, got {recipe!r}")
+            raise InvalidInputError(f"recipe must be one of {known}, got {ascii(recipe)[:80]}")
         return product
 
     def _say(self, kind: LineEventKind, connection: str, at_ns: int, part_id: str = "", detail: str = "") -> None:

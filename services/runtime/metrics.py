@@ -345,6 +345,8 @@ DASHBOARD_SIGN_INS = Counter(
 DASHBOARD_KAFKA_UP = Gauge("sightline_dashboard_kafka_up", "1 while verdicts can be read.")
 DASHBOARD_EXPLAINED = Counter("sightline_dashboard_explained_total", "Explained cases read from Kafka.")
 DASHBOARD_EXPLAINED_UP = Gauge("sightline_dashboard_explained_up", "1 while explained cases can be read.")
+DASHBOARD_OUTCOMES = Counter("sightline_dashboard_outcomes_total", "Outcomes and line events read from Kafka.")
+DASHBOARD_OUTCOMES_UP = Gauge("sightline_dashboard_outcomes_up", "1 while outcomes and line events can be read.")
 DASHBOARD_EXPLAIN = Counter(
     "sightline_dashboard_explain_total", "Maps asked for by browsers, by how it went.", ["outcome"]
 )

@@ -151,6 +151,14 @@ class TrainerAddressSettings(SettingsGroup):
     address: str = Field(default="", description="host:port of the trainer's gRPC; empty offers no training.")
 
 
+class OutcomeAddressSettings(SettingsGroup):
+    """Where the lines are answered, for those who ask there."""
+
+    address: str = Field(
+        default="", description="host:port of the outcome service's gRPC; empty shows nothing of the lines' answers."
+    )
+
+
 class OpsSettings(SettingsGroup):
     """The HTTP port for probes and metrics."""
 

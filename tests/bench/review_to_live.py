@@ -33,7 +33,7 @@ from services.local.tools import REPOSITORY_ROOT
 from tests.support.simulated_operator import SimulatedOperator
 
 OUT: Final = Path("build/bench/review_to_live.json")
-CAMERAS: Final = REPOSITORY_ROOT / "services" / "local" / "cameras.yaml"
+CAMERAS: Final = REPOSITORY_ROOT / "tests" / "support" / "free_cameras.yaml"
 ALIAS: Final = "default"
 #: Longest it may take on two cores.
 AIM_S: Final = 180.0

@@ -51,6 +51,7 @@ from services.dashboard.bulk import CaseSearch
 from services.dashboard.components import ComponentBoard, ComponentPoller, Reading, State, call_check
 from services.dashboard.exporting import ExportService
 from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed
+from services.dashboard.lines import Lines
 from services.dashboard.live import LiveModel
 from services.dashboard.models import ModelBoard
 from services.dashboard.settings import DashboardSettings
@@ -156,6 +157,7 @@ class DashboardUnderTest:
         models: ModelBoard | None = None,
         changes: ChangesClient | None = None,
         trainer: TrainerService | None = None,
+        lines: Lines | None = None,
         store: MemoryObjectStore | None = None,
         broker: MemoryBroker | None = None,
         exports: ExportService | None = None,
@@ -204,6 +206,7 @@ class DashboardUnderTest:
             models=models,
             changes=changes,
             trainer=trainer,
+            lines=lines,
             accounts=accounts,
             version="0.0.0-test",
             static_dir=static_dir,
@@ -258,6 +261,7 @@ class DashboardUnderTest:
         self._context.picture_pool.shutdown()
         self._context.on_demand.close()
         self._context.training.close()
+        self._context.lines.close()
         self._context.signing.close()
         self._socket.close()
 

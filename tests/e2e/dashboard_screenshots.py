@@ -1,8 +1,8 @@
 """Draw the dashboard's pictures for the documentation: ``python -m tests.e2e.dashboard_screenshots FOLDER``.
 
 The parts are the simulated line's, so that the pictures may be published. With ``--only NAME`` one scene is drawn:
-``wall`` (the wall and a part), ``lived-in`` (the pages of a line that has run for hours), ``statistics`` or
-``training``.
+``wall`` (the wall and a part), ``lived-in`` (the pages of a line that has run for hours), ``statistics``,
+``training`` or ``line``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from services.core.training_run import RunStage
 from tests.e2e.dashboard_feed import DEMO_CAMERAS, DashboardUnderTest
 from tests.e2e.dashboard_scene import ADMIN, OPERATOR, LivedInLine
+from tests.e2e.line_scene import LINE, LineScene, trouble
 from tests.e2e.training_scene import TrainingScene
 from tests.support.accounts import PASSWORD
 from tests.support.counted_line import fill_line
@@ -179,6 +180,32 @@ def draw_training(browser: Browser, folder: Path) -> None:
         scene.close()
 
 
+def draw_line(browser: Browser, folder: Path) -> None:
+    """Draw a line on which all is well, one that is red, alarms on the wall and a part's answer, in each size."""
+    for mood in ("calm", "trouble"):
+        scene = LineScene(defect_rate=0.08, pictures=40)
+        scene.answer_history(240, 280)
+        if mood == "trouble":
+            trouble(scene)
+        for shot in SHOTS:
+            with opened(browser, shot) as page:
+                page.goto(f"{scene.dashboard.url}/line/{LINE}")
+                page.get_by_test_id("outcomes").wait_for()
+                _settle(page)
+                page.screenshot(path=folder / f"line-{mood}-{shot[0]}.png")
+                page.screenshot(path=folder / f"line-{mood}-whole-{shot[0]}.png", full_page=True)
+                if mood == "trouble":
+                    page.get_by_test_id("outcomes").get_by_role("link").first.click()
+                    page.get_by_test_id("full-picture").wait_for()
+                    _settle(page)
+                    page.screenshot(path=folder / f"line-part-{shot[0]}.png")
+                page.goto(scene.dashboard.url)
+                page.get_by_test_id(f"wall-light-{LINE}").wait_for()
+                _settle(page)
+                page.screenshot(path=folder / f"line-wall-{mood}-{shot[0]}.png")
+        scene.close()
+
+
 def _sign_in(page: Page, name: str) -> None:
     page.get_by_label(re.compile("^Name$")).fill(name)
     page.get_by_label(re.compile("^(Password|Passwort)$")).fill(PASSWORD)
@@ -205,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cameras", type=int, default=len(DEMO_CAMERAS))
-    parser.add_argument("--only", choices=("wall", "lived-in", "statistics", "training"))
+    parser.add_argument("--only", choices=("wall", "lived-in", "statistics", "training", "line"))
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
@@ -220,6 +247,8 @@ def main() -> None:
             draw_statistics(browser, arguments.folder)
         if arguments.only in (None, "training"):
             draw_training(browser, arguments.folder)
+        if arguments.only in (None, "line"):
+            draw_line(browser, arguments.folder)
         browser.close()
 
 

@@ -25,7 +25,7 @@ from tests.support.simulated_operator import SimulatedOperator
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 ALIAS = "default"
-CAMERAS = REPOSITORY_ROOT / "services" / "local" / "cameras.yaml"
+CAMERAS = REPOSITORY_ROOT / "tests" / "support" / "free_cameras.yaml"
 ANSWERS = 30
 LONG_S = 900.0
 

@@ -39,7 +39,7 @@ def live_routes(context: Context) -> APIRouter:
 
     @router.get("/stream")
     async def stream(request: Request, line: LineQuery = None) -> Response:
-        """Server-sent events: ``snapshot``, ``batch``, ``explained``, ``stats`` and, before a stop, ``bye``."""
+        """Server-sent events: ``snapshot``, ``batch``, ``explained``, ``lines``, ``stats``; before a stop ``bye``."""
         line_id = _line(line)
         if context.stream.open_streams >= context.settings.web.max_streams:
             message = f"at most {context.settings.web.max_streams} browsers may follow the line at once"

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from services.core.errors import InvalidInputError
-from services.core.identity import validate_frame_id
+from services.core.identity import validate_frame_id, validate_id
 from services.core.manifest import validate_alias
 from services.core.review import validate_case_id
 from services.core.training_run import validate_run_id
@@ -86,6 +86,18 @@ def page_routes(static_dir: Path) -> APIRouter:
     async def training_run(run_id: str) -> Response:
         try:
             validate_run_id(run_id)
+        except InvalidInputError:
+            return index(404)
+        return index()
+
+    @router.get("/lines")
+    async def lines() -> Response:
+        return index()
+
+    @router.get("/line/{line}")
+    async def line(line: str) -> Response:
+        try:
+            validate_id(line, "line")
         except InvalidInputError:
             return index(404)
         return index()

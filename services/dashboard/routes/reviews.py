@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
 
 from services.adapters.feedbackclient import CaseView
 from services.core.access import Permission
@@ -15,7 +14,7 @@ from services.core.errors import NotFoundError
 from services.core.review import CaseState, Review, validate_case_id, validate_review_id
 from services.core.types import ImageRef
 from services.dashboard.context import Context
-from services.dashboard.posted import MAX_ANSWER_BYTES, MAX_SMALL_BYTES, read_form, require_own_page
+from services.dashboard.posted import MAX_ANSWER_BYTES, MAX_SMALL_BYTES, body_of, read_form, require_own_page
 from services.dashboard.reviewing import FeedbackService, explanations_of
 from services.dashboard.routes.explanations import ASK_AGAIN, ExplainedAt, validate_method
 from services.dashboard.routes.live import JsonBody
@@ -163,7 +162,7 @@ def _saying(context: Context) -> APIRouter:
     router = APIRouter()
     reviewing = context.reviewing
 
-    @router.post("/cases/{case_id}/claim", openapi_extra=_body_of(ClaimForm))
+    @router.post("/cases/{case_id}/claim", openapi_extra=body_of(ClaimForm))
     async def claim(case_id: str, request: Request) -> Response:
         """Reserve a case for a while, so that two people do not answer it at once; again: prolong it."""
 
@@ -175,7 +174,7 @@ def _saying(context: Context) -> APIRouter:
         validate_case_id(case_id)
         return await _say(context, request, MAX_SMALL_BYTES, say)
 
-    @router.post("/cases/{case_id}/release", openapi_extra=_body_of(ClaimForm))
+    @router.post("/cases/{case_id}/release", openapi_extra=body_of(ClaimForm))
     async def release(case_id: str, request: Request) -> Response:
         """Give a case back that one holds."""
 
@@ -187,7 +186,7 @@ def _saying(context: Context) -> APIRouter:
         validate_case_id(case_id)
         return await _say(context, request, MAX_SMALL_BYTES, say)
 
-    @router.post("/cases/{case_id}/reviews", status_code=201, openapi_extra=_body_of(AnswerForm))
+    @router.post("/cases/{case_id}/reviews", status_code=201, openapi_extra=body_of(AnswerForm))
     async def answer(case_id: str, request: Request) -> Response:
         """Answer a case, or put it aside. The same ``review_id`` again is the same review."""
 
@@ -200,7 +199,7 @@ def _saying(context: Context) -> APIRouter:
         validate_case_id(case_id)
         return await _say(context, request, MAX_ANSWER_BYTES, say, status_code=201)
 
-    @router.post("/reviews/{review_id}/undo", status_code=201, openapi_extra=_body_of(UndoForm))
+    @router.post("/reviews/{review_id}/undo", status_code=201, openapi_extra=body_of(UndoForm))
     async def undo(review_id: str, request: Request) -> Response:
         """Take a review back: the case is as if it had never been given."""
 
@@ -249,9 +248,3 @@ def _explained_at_ms(view: CaseView) -> int:
 
 def _mask_ref(view: CaseView, review_id: str) -> ImageRef | None:
     return next((one.mask_ref for one in view.reviews if one.review_id == review_id), None)
-
-
-def _body_of(form: type[BaseModel]) -> dict[str, Any]:
-    """The body in the interface's description: it is read by us, as only a bounded one is."""
-    schema = {"schema": form.model_json_schema()}
-    return {"requestBody": {"required": True, "content": {"application/json": schema}}}

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from services.core.errors import InvalidInputError
 from services.core.manifest import validate_alias
 from services.core.review import MAX_NOTE_LENGTH, validate_reviewer
 from services.core.training_run import validate_run_id
 from services.dashboard.context import Context
-from services.dashboard.posted import MAX_SMALL_BYTES, read_form, require_own_page
+from services.dashboard.posted import MAX_SMALL_BYTES, body_of, read_form, require_own_page
 from services.dashboard.routes.live import JsonBody
 from services.dashboard.routes.review_forms import SIGNED_IN, PostedForm, Reviewer
 from services.dashboard.signing import caller_of, reviewer_of
@@ -139,7 +139,7 @@ def _changing(context: Context) -> APIRouter:
     router = APIRouter()
     training = context.training
 
-    @router.post("/training/runs", status_code=201, openapi_extra=_body_of(StartForm))
+    @router.post("/training/runs", status_code=201, openapi_extra=body_of(StartForm))
     async def start(request: Request) -> Response:
         """Ask for a run now, whatever the number of answers since the last one."""
 
@@ -164,7 +164,7 @@ def _changing(context: Context) -> APIRouter:
 
         return await _say(context, request, StartForm, say, told, status_code=201)
 
-    @router.post("/training/runs/{run_id}/cancel", openapi_extra=_body_of(ActorForm))
+    @router.post("/training/runs/{run_id}/cancel", openapi_extra=body_of(ActorForm))
     async def cancel(run_id: str, request: Request) -> Response:
         """End a run before its version is live; what is live stays."""
         validate_run_id(run_id)
@@ -175,7 +175,7 @@ def _changing(context: Context) -> APIRouter:
             lambda trainer, _, actor: run_json(trainer.cancel_run(run_id, actor, timeout_s=training.timeout_s)),
         )
 
-    @router.post("/training/runs/{run_id}/resume", openapi_extra=_body_of(ActorForm))
+    @router.post("/training/runs/{run_id}/resume", openapi_extra=body_of(ActorForm))
     async def resume(run_id: str, request: Request) -> Response:
         """Go on with a run that failed or was cancelled while it trained."""
         validate_run_id(run_id)
@@ -186,7 +186,7 @@ def _changing(context: Context) -> APIRouter:
             lambda trainer, _, actor: run_json(trainer.resume_run(run_id, actor, timeout_s=training.timeout_s)),
         )
 
-    @router.post("/training/aliases/{alias}/promote", openapi_extra=_body_of(PromoteForm))
+    @router.post("/training/aliases/{alias}/promote", openapi_extra=body_of(PromoteForm))
     async def promote(alias: str, request: Request) -> Response:
         """Make a version live."""
         validate_alias(alias)
@@ -210,7 +210,7 @@ def _changing(context: Context) -> APIRouter:
 
         return await _say(context, request, PromoteForm, say, told)
 
-    @router.post("/training/aliases/{alias}/rollback", openapi_extra=_body_of(RollbackForm))
+    @router.post("/training/aliases/{alias}/rollback", openapi_extra=body_of(RollbackForm))
     async def roll_back(alias: str, request: Request) -> Response:
         """Make the previous version live again."""
         validate_alias(alias)
@@ -261,9 +261,3 @@ async def _say(
     actor = reviewer_of(request, form.actor, "actor")
     caller_of(request).notes += told(form)
     return JsonBody(await context.training.ask(lambda trainer: say(trainer, form, actor)), status_code)
-
-
-def _body_of(form: type[BaseModel]) -> dict[str, Any]:
-    """The body in the interface's description: it is read by us, as only a bounded one is."""
-    schema = {"schema": form.model_json_schema()}
-    return {"requestBody": {"required": True, "content": {"application/json": schema}}}

@@ -18,17 +18,20 @@ class TriggeredSource:
 
     repeats = False
 
-    def __init__(self, source: Source, triggers: TriggerQueue, *, live: bool) -> None:
+    def __init__(self, source: Source, triggers: TriggerQueue, *, live: bool, within_ms: int = 0) -> None:
         """Wire it.
 
         Args:
             source: Gives the pictures.
             triggers: Says when one is wanted, and of what.
             live: Whether the source delivers whether anybody reads or not.
+            within_ms: A part is before a live camera for this long after its trigger, and gets no picture later; 0
+                takes one whenever it comes.
         """
         self._source = source
         self._triggers = triggers
         self._live = live
+        self._within_ms = within_ms
 
     @property
     def exhausted(self) -> bool:
@@ -46,8 +49,10 @@ class TriggeredSource:
         item = self._source.read(timeout_s)
         if item is None:
             return None
-        if self._live and not self._triggers.wants(item.captured_at_ns):
-            return None
+        if self._live:
+            self._triggers.give_up_before(item.captured_at_ns, self._within_ms)
+            if not self._triggers.wants(item.captured_at_ns):
+                return None
         trigger = self._triggers.take()
         return None if trigger is None else replace(item, trigger=trigger)
 

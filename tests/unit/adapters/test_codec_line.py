@@ -19,6 +19,7 @@ from services.adapters.codec_line import (
     reference_to_message,
 )
 from services.core.alarm import Alarm
+from services.core.alarm_rule import AlarmKind
 from services.core.errors import EventDecodeError
 from services.core.identity import alarm_id
 from services.core.line_event import Light
@@ -44,6 +45,10 @@ ALARM = Alarm(
     acknowledged_at_ns=NOW_NS + 5,
     note="tool changed",
     repeats=4,
+    kind=AlarmKind.OF_LAST,
+    count=3,
+    of=10,
+    window_s=600,
 )
 STANDING = dataclasses.replace(ALARM, acknowledged_by="", acknowledged_at_ns=0, note="")
 REFERENCE = ReferenceState(
@@ -93,6 +98,9 @@ def test_a_line_comes_back_with_every_field() -> None:
     assert unset(message.connections[0]) == []
     assert unset(message.causes[0]) == []
     assert unset(message.past_alarms[0]) == []
+    message.past_alarms[0].kind = "of_a_newer_release"
+    assert line_state_from_message(message).past_alarms[0].kind is None
+    message.past_alarms[0].kind = "of_last"
     assert unset(message.reference) == []
     assert unset(message.reference.parts[0]) == []
     assert line_state_from_message(message) == LINE

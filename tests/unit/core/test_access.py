@@ -30,9 +30,9 @@ def test_a_higher_role_may_all_that_a_lower_one_may() -> None:
         assert Role.ADMIN.may(permission)
 
 
-def test_an_operator_sees_answers_and_explains_and_no_more() -> None:
+def test_an_operator_sees_answers_acknowledges_and_explains_and_no_more() -> None:
     may = {permission for permission in Permission if Role.OPERATOR.may(permission)}
-    assert may == {Permission.SEE, Permission.ANSWER, Permission.EXPLAIN}
+    assert may == {Permission.SEE, Permission.ANSWER, Permission.ACKNOWLEDGE, Permission.EXPLAIN}
     assert not Role.ENGINEER.may(Permission.USERS)
     assert not Role.ENGINEER.may(Permission.AUDIT)
 

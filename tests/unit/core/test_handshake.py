@@ -13,7 +13,7 @@ from services.core.errors import InvalidInputError
 from services.core.handshake import Handshake, Step
 from services.core.line_event import Light, LineEvent, LineEventKind
 from services.core.outcome import Outcome, OutcomeReason
-from services.core.plc import ErrorCode, HandshakeSettings, HandshakeState, PlcInputs, PlcOutputs
+from services.core.plc import ErrorCode, HandshakeSettings, PlcInputs, PlcOutputs
 from services.core.types import Verdict
 
 MS = 1_000_000
@@ -126,11 +126,27 @@ def test_a_part_without_an_outcome_is_for_a_person_before_its_time_is_over() -> 
     plc = Plc()
     plc.say()
     plc.say(trigger=True)
-    assert shown(plc.say(after_ms=978)) == {"busy"}
+    assert shown(plc.say(after_ms=948)) == {"busy"}
     outputs = plc.say(after_ms=3)
     assert shown(outputs) == {"result_ready", "review"}
     assert outputs.error_code is ErrorCode.DEADLINE
     assert plc.last(LineEventKind.ANSWERED).revision == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (OutcomeReason.DEADLINE_MISSED, ErrorCode.DEADLINE),
+        (OutcomeReason.OVERLOADED, ErrorCode.DEADLINE),
+        (OutcomeReason.UNKNOWN_PRODUCT, ErrorCode.UNKNOWN_RECIPE),
+    ],
+)
+def test_an_outcome_that_not_every_view_has_made_says_why(reason: OutcomeReason, code: ErrorCode) -> None:
+    plc = Plc()
+    plc.say()
+    plc.say(trigger=True, part="dmc-1")
+    plc.machine.outcome(dataclasses.replace(outcome("dmc-1", Verdict.REVIEW), reason=reason), START_NS)
+    assert (shown(plc.outputs), plc.outputs.error_code) == ({"result_ready", "review"}, code)
 
 
 def test_an_outcome_after_the_answer_is_on_record_and_changes_no_signal() -> None:
@@ -223,6 +239,14 @@ def test_a_part_that_comes_round_again_has_a_name_of_its_own() -> None:
     assert plc.taken == ["dmc-1", "dmc-1.2", "dmc-1.3"]
 
 
+def test_a_name_that_the_line_s_outcomes_have_is_not_given_again_after_a_restart() -> None:
+    plc = Plc()
+    plc.outcome(part_id="dmc-1")
+    plc.say()
+    plc.say(trigger=True, part="dmc-1")
+    assert plc.taken == ["dmc-1.2"]
+
+
 def test_a_part_of_which_no_camera_can_take_a_picture_is_for_a_person_at_once() -> None:
     plc = Plc()
     plc.say()
@@ -251,6 +275,17 @@ def test_an_answer_that_comes_at_the_safe_level_waits_for_the_heartbeat() -> Non
     plc.say(beats=False, after_ms=2_001)
     assert shown(plc.outcome(Verdict.FAIL)) == {"safe", "review"}
     assert shown(plc.say()) == {"result_ready", "nok"}
+
+
+def test_an_outcome_that_comes_at_the_safe_level_after_the_part_s_time_is_no_ok() -> None:
+    plc = Plc()
+    plc.say()
+    plc.say(trigger=True, part="dmc-1")
+    plc.say(beats=False, after_ms=2_001)
+    plc.outcome(Verdict.PASS)
+    outputs = plc.say()
+    assert (shown(outputs), outputs.error_code) == ({"result_ready", "review"}, ErrorCode.DEADLINE)
+    assert plc.last(LineEventKind.SUPERSEDED).detail == "the line was told review, it is pass"
 
 
 def test_a_trigger_that_rose_at_the_safe_level_must_fall_first() -> None:
@@ -332,7 +367,7 @@ def test_settings_that_cannot_hold_are_refused_with_what_is_wrong() -> None:
         dataclasses.replace(SETTINGS, products=frozenset(), recipes={}, product="")
     with pytest.raises(InvalidInputError, match="product must be one of the line, got 'lid'"):
         dataclasses.replace(SETTINGS, product="lid")
-    with pytest.raises(InvalidInputError, match="answer_before_ms must be less than cycle_time_ms, got 20 and 20"):
+    with pytest.raises(InvalidInputError, match="answer_before_ms must be less than cycle_time_ms, got 50 and 20"):
         dataclasses.replace(SETTINGS, cycle_time_ms=20)
 
 
@@ -360,7 +395,9 @@ def test_whatever_a_plc_does_each_part_has_one_answer_and_no_ok_comes_without_a_
             case "ack":
                 plc.say(result_ack=up, after_ms=after_ms)
             case "outcome" if plc.machine.part_id:
-                if up and plc.machine.state is HandshakeState.BUSY:
+                part = plc.machine.memory.part
+                waits = part is not None and plc.machine.memory.answer is None
+                if up and waits and START_NS + (plc.at_ms + 1) * MS <= part.deadline_at_ns:  # type: ignore[union-attr]
                     passed.add(plc.machine.part_id)
                 plc.outcome(Verdict.PASS if up else Verdict.FAIL)
             case "silence":

@@ -220,12 +220,47 @@ def test_an_answer_of_an_earlier_life_is_not_given_again() -> None:
     before.inspect(50, inspection(camera="left"))
     before.due(1_000)
     after = Bench()
-    after.joiner.restore(before.outcomes[0])
+    after.joiner.restore(before.outcomes[0], START_NS + 1_050 * MS)
     assert after.arrive(1_100, arrival()) == []
     assert after.inspect(1_101, inspection(camera="left")) == []
     (late,) = after.inspect(1_200, inspection(camera="right"))
     assert (late.revision, late.verdict) == (2, Verdict.PASS)
     assert after.due(5_000) == []
+
+
+def test_an_answer_of_an_earlier_life_is_known_however_long_nobody_was_there() -> None:
+    before = Bench()
+    for camera in ("left", "right"):
+        before.inspect(50, inspection(camera=camera))
+    after = Bench(remember_s=10)
+    after.joiner.restore_since(START_NS - 10_000 * MS)
+    after.joiner.restore(before.outcomes[0], START_NS + 3_600_000 * MS)
+    assert after.due(3_600_001) == []
+    assert after.arrive(3_600_002, arrival()) == []
+    assert after.inspect(3_600_003, inspection(camera="left")) == []
+
+
+def test_a_part_that_nobody_answered_while_nobody_was_there_gets_its_first_answer() -> None:
+    after = Bench(remember_s=10)
+    after.joiner.restore_since(START_NS - 10_000 * MS)
+    missed, late = after.inspect(3_600_000, inspection(camera="left"))
+    assert (missed.revision, late.revision) == (1, 2)
+
+
+def test_what_may_have_been_answered_before_anybody_remembers_is_not_answered_first_again() -> None:
+    after = Bench()
+    after.joiner.restore_since(START_NS + 1)
+    (late,) = after.inspect(3_600_000, inspection(camera="left"))
+    assert late.revision == 2
+
+
+def test_what_was_too_much_to_remember_is_not_answered_first_again() -> None:
+    bench = Bench(max_remembered=1)
+    for part in ("p1", "p2"):
+        for camera in ("left", "right"):
+            bench.inspect(50, inspection(part=part, camera=camera))
+    (late,) = bench.inspect(60, inspection(part="p1", camera="top"))
+    assert late.revision == 2
 
 
 @settings(deadline=None)
@@ -254,7 +289,7 @@ def test_killed_anywhere_every_part_gets_one_first_answer(seed: int, killed_afte
     written = run(PartJoiner(PLANS), stream[:killed_after], 0)
     again = PartJoiner(PLANS)
     for outcome in written:
-        again.restore(outcome)
+        again.restore(outcome, START_NS)
     at_ms = stream[min(killed_after, len(stream) - 1)][0]
     written += run(again, stream, at_ms)
     written += again.due(START_NS + 100_000 * MS)

@@ -13,7 +13,7 @@ from services.dashboard.access_table import RULES, Rule, is_guarded, rule_for, t
 from tests.unit.dashboard.reviewing import REVIEW_ID, UNKNOWN
 from tests.unit.dashboard.signing import OWN, SignedSite
 
-PAGES = {"/", "/parts/{frame_id}", "/review", "/review/{case_id}", "/{name}"}
+PAGES = {"/", "/parts/{frame_id}", "/review", "/review/{case_id}", "/lines", "/line/{line}", "/{name}"}
 FILLED = {
     "review_id": REVIEW_ID,
     "method": "rise",

@@ -10,15 +10,19 @@ import pytest
 from services.adapters.brokerprobe import tcp_probe
 from services.adapters.codec import encode_inspection
 from services.adapters.codec_explained import encode_explained_case
+from services.adapters.codec_outcome import encode_line_event, encode_outcome
 from services.adapters.memory import MemoryBroker, MemoryTopicReader
 from services.core import topics
 from services.core.errors import SettingsError, UnavailableError
+from services.core.line_event import LineEventKind
 from services.dashboard.components import Component, ComponentBoard, State
 from services.dashboard.explanations import ExplanationIndex
-from services.dashboard.feed import KAFKA, ExplanationFeed, VerdictFeed
+from services.dashboard.feed import KAFKA, ExplanationFeed, OutcomeFeed, VerdictFeed
 from services.dashboard.live import LiveModel
+from services.dashboard.outcomes import OutcomeBook
 from services.runtime.lifecycle import Health, Shutdown
 from tests.support.explained import explained_case, explanation
+from tests.support.lines import line_event, outcome
 from tests.unit.dashboard.inspections import inspection
 
 
@@ -191,3 +195,30 @@ def test_a_line_without_an_explainer_is_waited_for_and_nothing_is_doubled_after_
         line.publish(2)
         line.broker.unavailable = False
         until(lambda: line.index.revision == 2)
+
+
+def test_answers_and_events_are_read_from_their_topics_through_an_outage_and_past_what_is_none() -> None:
+    broker, book, shutdown = MemoryBroker(), OutcomeBook(), Shutdown()
+
+    def open_reader() -> MemoryTopicReader:
+        if broker.unavailable:
+            raise UnavailableError("a broker must answer, got nothing")
+        return MemoryTopicReader(broker, [topics.OUTCOMES, topics.LINE_EVENTS])
+
+    broker.unavailable = True
+    feed = OutcomeFeed(open_reader, book, lookback_s=900)
+    thread = threading.Thread(target=feed.run, args=(shutdown,))
+    thread.start()
+    try:
+        broker.unavailable = False
+        broker.append(topics.OUTCOMES, key=b"part-0", value=b"\xffnone")
+        broker.append(topics.OUTCOMES, key=b"part-1", value=encode_outcome(outcome()))
+        told = line_event(LineEventKind.ANSWERED, part_id="part-1")
+        broker.append(topics.LINE_EVENTS, key=b"line-a", value=encode_line_event(told))
+        until(lambda: book.revision == 2)
+    finally:
+        shutdown.request()
+        thread.join(10)
+    part = book.part("part-1")
+    assert part is not None
+    assert part.answered == told

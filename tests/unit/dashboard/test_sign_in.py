@@ -45,7 +45,7 @@ def test_a_person_signs_in_and_sees_the_line(site: SignedSite) -> None:
     assert reason(browser.get("/wall")) == (401, "signed_out")
     answer = browser.sign_in("olga")
     assert answer.json()["person"] == {"name": "Olga", "role": "operator"}
-    assert answer.json()["may"] == ["see", "answer", "explain"]
+    assert answer.json()["may"] == ["see", "answer", "acknowledge", "explain"]
     assert answer.json()["expires_ms"] == site.clock.now_ns // 1_000_000 + 1_800_000
     assert browser.get("/wall").status_code == 200
     assert browser.get("/session").json()["person"]["name"] == "Olga"

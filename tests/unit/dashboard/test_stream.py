@@ -5,12 +5,18 @@ import json
 from collections.abc import AsyncGenerator, MutableMapping
 from typing import Any
 
+import pytest
+
 from services.dashboard.components import ComponentBoard
 from services.dashboard.explanations import ExplanationIndex, kept
+from services.dashboard.lines import LineBoard, Lines
+from services.dashboard.linestate import LineStates, line_state_json
 from services.dashboard.live import LiveBounds, LiveModel
+from services.dashboard.outcomes import OutcomeBook
 from services.dashboard.settings import LiveSettings
 from services.dashboard.stream import EventStreamResponse, LiveStream
 from tests.support.explained import explained_case, explanation
+from tests.support.lines import line_state, outcome
 from tests.unit.dashboard.inspections import NOW_NS, inspection
 
 FAST = LiveSettings(batch_interval_s=0.05, stats_interval_s=60)
@@ -25,11 +31,13 @@ class Event:
 
 
 class Line:
-    def __init__(self, max_log: int = 100) -> None:
+    def __init__(self, max_log: int = 100, states: LineStates | None = None) -> None:
         self.model = LiveModel(LiveBounds(max_log=max_log))
         self.board = ComponentBoard(["kafka"])
         self.explanations = ExplanationIndex(max_cases=100, max_bytes=1_000_000)
-        self.stream = LiveStream(self.model, self.board, self.explanations, FAST, clock_ns=lambda: NOW_NS)
+        self.line_board, self.book = LineBoard(), OutcomeBook()
+        self.lines = Lines(states, self.line_board, self.book, timeout_s=1.0)
+        self.stream = LiveStream(self.model, self.board, self.explanations, self.lines, FAST, clock_ns=lambda: NOW_NS)
 
     def add(self, *numbers: int, **changes: Any) -> None:
         self.model.add([inspection(number, **changes) for number in numbers], NOW_NS)
@@ -168,6 +176,83 @@ def test_explanations_are_announced_when_they_come_and_not_before() -> None:
         await read(events, "snapshot")
         line.explanations.add([kept(explained_case(second, [explanation()]))])
         assert (await read(events, "explained")).data == {"frame_ids": [second.frame_id]}
+        await events.aclose()
+
+    asyncio.run(scenario())
+
+
+class NobodyAsked:
+    """An outcome service that is set and not asked here."""
+
+    def lines(self, timeout_s: float) -> list[Any]:
+        raise NotImplementedError(timeout_s)
+
+    def acknowledge(self, *call: object) -> Any:
+        raise NotImplementedError(call)
+
+    def begin_reference_check(self, *call: object) -> Any:
+        raise NotImplementedError(call)
+
+
+def test_every_page_is_told_of_a_light_at_once_whatever_line_its_wall_shows() -> None:
+    async def scenario() -> None:
+        line = Line(states=NobodyAsked())
+        events = line.stream.events("", "line-z")
+        first = await read(events, "lines")
+        assert (first.data["offered"], first.data["known"], first.data["lines"]) == (True, False, [])
+        line.line_board.take([line_state_json(line_state())])
+        told = (await read(events, "lines")).data
+        assert told["lines"][0]["light"] == "red"
+        assert told["lines"][0]["alarms"][0]["rule"] == "fails-in-a-row"
+        line.line_board.say_away("no answer")
+        gone = (await read(events, "lines")).data
+        assert gone["away"]["detail"] == "no answer"
+        assert gone["lines"] == told["lines"]
+        await events.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_new_answer_is_told_with_its_line() -> None:
+    async def scenario() -> None:
+        line = Line(states=NobodyAsked())
+        line.line_board.take([line_state_json(line_state())])
+        events = line.stream.events("", None)
+        assert (await read(events, "lines")).data["lines"][0]["newest"] is None
+        line.book.add([outcome("part-7")])
+        newest = (await read(events, "lines")).data["lines"][0]["newest"]
+        assert newest["part_id"] == "part-7"
+        await events.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_without_an_outcome_service_nothing_is_told_of_lines() -> None:
+    async def scenario() -> None:
+        line = Line()
+        line.book.add([outcome("part-7")])
+        names = set()
+        async with asyncio.timeout(5):
+            async for raw in line.stream.events("", None):
+                names.add(raw.split(b"\n")[0])
+                if b"event: stats" in raw:
+                    line.stream.drain()
+        assert b"event: lines" not in names
+
+    asyncio.run(scenario())
+
+
+def test_ages_and_counts_of_a_line_on_which_nothing_happens_are_told_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.dashboard.stream._LINES_EVERY_S", 0.1)
+
+    async def scenario() -> None:
+        line = Line(states=NobodyAsked())
+        line.line_board.take([line_state_json(line_state())])
+        events = line.stream.events("", None)
+        for _ in range(3):
+            assert (await read(events, "lines")).data["lines"][0]["connections"][1]["oldest_waiting_ms"] == 93_000
         await events.aclose()
 
     asyncio.run(scenario())

@@ -2,6 +2,7 @@ import { Component, useEffect, useRef, type ReactNode } from "react";
 import { Link, Route, Routes, useLocation } from "react-router";
 import { useAccountState, useMay } from "./access/hooks";
 import styles from "./app.module.css";
+import { AlarmBanner } from "./components/AlarmBanner";
 import { AppHeader } from "./components/AppHeader";
 import { ButtonLook } from "./components/Button";
 import { HeaderToolsProvider } from "./components/HeaderTools";
@@ -13,6 +14,8 @@ import { ModelsPage } from "./pages/models/ModelsPage";
 import { AuditPage } from "./pages/access/AuditPage";
 import { PasswordPage } from "./pages/access/PasswordPage";
 import { UsersPage } from "./pages/access/UsersPage";
+import { LinePage } from "./pages/line/LinePage";
+import { LinesPage } from "./pages/line/LinesPage";
 import { PartPage } from "./pages/part/PartPage";
 import { ReviewPage } from "./pages/review/ReviewPage";
 import { RunPage } from "./pages/training/RunPage";
@@ -40,6 +43,7 @@ export function App() {
         {t("app.skip")}
       </a>
       <AppHeader />
+      <AlarmBanner />
       <main id="main" ref={main} tabIndex={-1} className={styles["main"]}>
         <Boundary at={pathname} fallback={<Crashed />}>
           <Routes>
@@ -51,6 +55,8 @@ export function App() {
             <Route path="/training" element={<TrainingPage />} />
             <Route path="/training/:runId" element={<RunPage />} />
             <Route path="/changes/:alias?/:revision?" element={<ChangesPage />} />
+            <Route path="/lines" element={<LinesPage />} />
+            <Route path="/line/:lineId" element={<LinePage />} />
             <Route path="/parts/:frameId" element={<PartPage />} />
             {mayUsers && <Route path="/users" element={<UsersPage />} />}
             {mayAudit && <Route path="/audit" element={<AuditPage />} />}

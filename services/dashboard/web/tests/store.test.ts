@@ -55,6 +55,16 @@ describe("the live store", () => {
     expect(store.read().phase).toBe("open");
   });
 
+  it("draws what it is told of the lines at once", () => {
+    newest().say("snapshot", wall());
+    expect(store.read().lines).toBeNull();
+    newest().say("lines", { at_ms: 1_000, offered: true, known: true, away: null, lines: [] });
+    expect(store.read().lines?.offered).toBe(true);
+    // Another line on the wall changes nothing of the lights.
+    store.showLine("line-2");
+    expect(store.read().lines?.offered).toBe(true);
+  });
+
   it("draws many batches at once, a little later", () => {
     newest().say("snapshot", wall());
     const drawn = vi.fn();

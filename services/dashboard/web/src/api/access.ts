@@ -4,7 +4,7 @@ export type Role = "operator" | "engineer" | "admin";
 
 export const ROLES: Role[] = ["operator", "engineer", "admin"];
 
-export type Permission = "see" | "answer" | "explain" | "undo_others" | "bulk" | "export" | "train" | "users" | "audit";
+export type Permission = "see" | "answer" | "acknowledge" | "explain" | "undo_others" | "bulk" | "export" | "train" | "users" | "audit";
 
 export interface Session {
   /** How people sign in here; `none`: the page is open. */

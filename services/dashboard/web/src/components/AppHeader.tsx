@@ -1,6 +1,8 @@
 import { useId, useRef, type MouseEvent } from "react";
 import { Link, NavLink, useLocation } from "react-router";
 import { useI18n } from "../i18n";
+import { linesPath } from "../lines/state";
+import { useLive } from "../live/hooks";
 import { useStation } from "../review/hooks";
 import { useTheme } from "../theme/theme";
 import { useNewChange } from "../models/watch";
@@ -69,6 +71,7 @@ function Navigation() {
         <NavLink to="/" end>
           {t("nav.wall")}
         </NavLink>
+        <LinesLink />
         <ReviewLink />
         <NavLink to="/gallery">{t("gallery.title")}</NavLink>
         <NavLink to="/statistics">{t("nav.statistics")}</NavLink>
@@ -77,6 +80,15 @@ function Navigation() {
       </nav>
     </div>
   );
+}
+
+/** The way to the lines; not there where no outcome service is set. */
+function LinesLink() {
+  const { t } = useI18n();
+  const { lines } = useLive();
+  if (!lines?.offered) return null;
+  const path = linesPath(lines);
+  return <NavLink to={path}>{t(path === "/lines" ? "nav.lines" : "nav.line")}</NavLink>;
 }
 
 /** The way to the models, with a mark where a new one came since the last look. */

@@ -12,7 +12,7 @@ const TRIES = 4;
 const RETRY_MS = 4_000;
 
 interface Props {
-  part: Inspection;
+  part: Pick<Inspection, "frame_id" | "part_id" | "verdict" | "captured_at_ms">;
   size?: "normal" | "large";
   current?: boolean;
 }

@@ -1,7 +1,8 @@
-import { useEffect, useRef, useState, type PointerEvent } from "react";
+import { useState, type PointerEvent } from "react";
 import { useI18n } from "../i18n";
 import { areaPath, linePath, niceTop, stretches } from "./chartScale";
 import styles from "./TimeChart.module.css";
+import { useSize } from "./useSize";
 
 export interface Curve {
   label: string;
@@ -117,19 +118,4 @@ export function TimeChart({ title, times, pointS, windowS, curves, show, leastTo
       </div>
     </figure>
   );
-}
-
-function useSize(): [(element: HTMLDivElement | null) => void, number, number] {
-  const [size, setSize] = useState({ width: 300, height: 80 });
-  const observer = useRef<ResizeObserver | null>(null);
-  const [element, setElement] = useState<HTMLDivElement | null>(null);
-  useEffect(() => {
-    if (!element) return;
-    observer.current = new ResizeObserver(([entry]) => {
-      if (entry) setSize({ width: entry.contentRect.width, height: entry.contentRect.height });
-    });
-    observer.current.observe(element);
-    return () => observer.current?.disconnect();
-  }, [element]);
-  return [setElement, size.width, size.height];
 }

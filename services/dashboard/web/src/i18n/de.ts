@@ -1,9 +1,11 @@
 import { deModels } from "./deModels";
+import { deLine } from "./deLine";
 import { deTraining } from "./deTraining";
 import type { Catalogue } from "./en";
 
 export const de: Catalogue = {
   ...deModels,
+  ...deLine,
   ...deTraining,
   "app.name": "Sightline",
   "app.skip": "Zum Inhalt springen",

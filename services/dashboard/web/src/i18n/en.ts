@@ -1,9 +1,11 @@
 import { enModels } from "./enModels";
+import { enLine } from "./enLine";
 import { enTraining } from "./enTraining";
 
 /** Every sentence that the page can say. `{name}` marks what is filled in. */
 export const en = {
   ...enModels,
+  ...enLine,
   ...enTraining,
   "app.name": "Sightline",
   "app.skip": "Skip to content",

@@ -1,5 +1,6 @@
 import { streamUrl } from "../api/client";
 import { doubtSession } from "../api/session";
+import type { LinesNow } from "../api/lines";
 import type { Batch, Stats, Wall } from "../api/types";
 import type { StreamPhase } from "./connection";
 import { lastDecidedAt, withBatch, withStats } from "./merge";
@@ -15,6 +16,8 @@ export interface LiveState {
   /** The wall as it was when it was frozen; null while it is live. */
   frozen: Wall | null;
   lineId: string | null;
+  /** Every line's light, alarms and answers; null where no outcome service is set, or before it is known. */
+  lines: LinesNow | null;
 }
 
 /** Told of frames whose explanations have come; null stands for "any may have". */
@@ -34,6 +37,7 @@ export class LiveStore {
     lastDecidedMs: null,
     frozen: null,
     lineId: null,
+    lines: null,
   };
   private shown = this.state;
   private readonly listeners = new Set<() => void>();
@@ -103,6 +107,10 @@ export class LiveStore {
     source.addEventListener("explained", (event) => {
       this.heardAtMs = Date.now();
       this.sayExplained((JSON.parse(event.data as string) as { frame_ids: string[] | null }).frame_ids);
+    });
+    source.addEventListener("lines", (event) => {
+      this.heardAtMs = Date.now();
+      this.update({ lines: JSON.parse(event.data as string) as LinesNow }, true);
     });
     source.addEventListener("stats", (event) => {
       const stats = JSON.parse(event.data as string) as Stats;

@@ -2,6 +2,7 @@ import type { ComponentType } from "react";
 import type { Part } from "../../api/types";
 import { FactsPanel } from "./FactsPanel";
 import { HistoryPanel } from "./HistoryPanel";
+import { OutcomePanel } from "./OutcomePanel";
 import { PlacePanel } from "./PlacePanel";
 import { TimingsPanel } from "./TimingsPanel";
 import { VerdictPanel } from "./VerdictPanel";
@@ -20,6 +21,7 @@ export const PANELS: PanelEntry[] = [
   { id: "verdict", Panel: VerdictPanel },
   { id: "why", Panel: WhyPanel },
   { id: "views", Panel: ViewsPanel },
+  { id: "outcome", Panel: OutcomePanel },
   { id: "timings", Panel: TimingsPanel },
   { id: "history", Panel: HistoryPanel },
   { id: "facts", Panel: FactsPanel },

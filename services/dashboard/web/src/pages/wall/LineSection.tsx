@@ -1,5 +1,9 @@
+import { Link } from "react-router";
 import type { CameraState, LineState } from "../../api/types";
+import { LightPill } from "../../components/StackLight";
 import { useI18n } from "../../i18n";
+import { lineOf, linePath, shownLight } from "../../lines/state";
+import { useLive } from "../../live/hooks";
 import { CameraTile } from "./CameraTile";
 import { behindMs, FAR_BEHIND_MS } from "./lag";
 import styles from "./LineSection.module.css";
@@ -24,6 +28,7 @@ export function LineSection({ line, nowMs, staleS, roomy, heading }: Props) {
       {heading && (
         <div className={styles["head"]}>
           <h2>{line.line_id}</h2>
+          <WallLight lineId={line.line_id} />
           <span>{t("line.rate", { rate: format.rate(rate) })}</span>
           {total > 0 && <span>{t("line.defects", { share: format.percent(failed / total) })}</span>}
           {lagMs !== null && (
@@ -40,6 +45,18 @@ export function LineSection({ line, nowMs, staleS, roomy, heading }: Props) {
         ))}
       </div>
     </section>
+  );
+}
+
+/** The line's light, small; leads to the line. Nothing where the outcome service does not speak for it. */
+function WallLight({ lineId }: { lineId: string }) {
+  const { lines, phase } = useLive();
+  const line = lineOf(lines, lineId);
+  if (line === null) return null;
+  return (
+    <Link className={styles["light"]} to={linePath(lineId)} data-testid={`wall-light-${lineId}`}>
+      <LightPill lineId={lineId} light={shownLight(lines, line, phase === "lost")} />
+    </Link>
   );
 }
 

@@ -6,6 +6,7 @@ import { HeaderTools } from "../../components/HeaderTools";
 import { Icon } from "../../components/Icon";
 import { Message } from "../../components/Message";
 import { useI18n } from "../../i18n";
+import { lineOf } from "../../lines/state";
 import { useLive, useLiveStore, useServerNow } from "../../live/hooks";
 import { FigureBand } from "./FigureBand";
 import { LineSection } from "./LineSection";
@@ -50,7 +51,7 @@ function WallContent({ wall }: { wall: Wall }) {
       <FigureBand wall={wall} roomy={cameras <= 2} />
       {wall.lines.map((line) => (
         <LineSection key={line.line_id} line={line} nowMs={nowMs} staleS={wall.stale_s} roomy={cameras <= 2}
-          heading={wall.lines.length > 1 || line.cameras.length > 1} />
+          heading={wall.lines.length > 1 || line.cameras.length > 1 || lineOf(live.lines, line.line_id) !== null} />
       ))}
     </div>
   );
