@@ -303,9 +303,11 @@ class Handshake:
         return True
 
     def _trigger(self, inputs: PlcInputs, now_ns: int) -> TriggeredPart | None:
-        if self._state is not HandshakeState.READY:
+        # Whoever still acknowledges is not through with the part before; so may a PLC look that has just come back.
+        if self._state is not HandshakeState.READY or inputs.result_ack:
             self._error = ErrorCode.TRIGGER_NOT_READY
-            self._tell(LineEventKind.TRIGGER_REFUSED, now_ns, part_id=self.part_id, detail=f"it is {self._state.value}")
+            why = "ResultAck is up" if self._state is HandshakeState.READY else f"it is {self._state.value}"
+            self._tell(LineEventKind.TRIGGER_REFUSED, now_ns, part_id=self.part_id, detail=why)
             return None
         lot, part = _id_or_none(inputs.lot), _id_or_none(inputs.part)
         if lot:
