@@ -109,6 +109,8 @@ class OutcomePipeline:
         self._restored: set[TopicPartition] = set()
         self._known_ms: tuple[int, int] | None = None
         """From when to when all answers were read back, of all partitions; None before the first time."""
+        self._known_at_ms = 0
+        """When that was begun anew: what was read then is remembered for a while only."""
         self._of_part: dict[str, list[_Place]] = {}
         self._under_way: dict[str, list[_Place]] = {}
         """By part: what is settled once the part's last outcome is acknowledged."""
@@ -258,7 +260,7 @@ class OutcomePipeline:
         first_ms = min(record.timestamp_ms for record in records if record.topic_partition in fresh)
         now_ms = self._clock_ns() // _NS_PER_MS
         wanted_ms = max(0, min(first_ms, now_ms) - self._remember_ms)
-        since_ms = self._unknown_since(wanted_ms)
+        since_ms = self._unknown_since(wanted_ms, now_ms)
         backoff = Backoff(cap_s=2.0)
         while True:
             try:
@@ -273,26 +275,32 @@ class OutcomePipeline:
                     self._work.wait(backoff.next_s())
         self._health.release("answers")
         with self._work:
-            self._joiner.restore_since(since_ms * _NS_PER_MS)
+            if not self._adds_to_known(since_ms):
+                self._joiner.restore_since(since_ms * _NS_PER_MS)
             for answer in answers:
                 self._joiner.restore(answer, self._clock_ns())
             self._restored |= fresh
         self._note_known(since_ms, now_ms)
         LOG.info("%d answers of before are known", len(answers))
 
-    def _unknown_since(self, wanted_ms: int) -> int:
+    def _unknown_since(self, wanted_ms: int, now_ms: int) -> int:
         """From when on answers must be read, where all from ``wanted_ms`` on must be known.
 
         Partitions begin one by one, and each reading is of all of them: it need not be done again for each.
         """
-        if self._known_ms is None or wanted_ms < self._known_ms[0]:
+        known = self._known_ms
+        if known is None or wanted_ms < known[0] or now_ms - self._known_at_ms > self._remember_ms:
             return max(0, wanted_ms - _ANSWERS_MARGIN_MS)
-        return max(wanted_ms, self._known_ms[1] - _ANSWERS_OVERLAP_MS)
+        return max(wanted_ms, known[1] - _ANSWERS_OVERLAP_MS)
+
+    def _adds_to_known(self, since_ms: int) -> bool:
+        return self._known_ms is not None and self._known_ms[0] <= since_ms <= self._known_ms[1]
 
     def _note_known(self, since_ms: int, until_ms: int) -> None:
-        if self._known_ms is not None and self._known_ms[0] <= since_ms <= self._known_ms[1]:
-            since_ms = self._known_ms[0]
-        self._known_ms = (since_ms, until_ms)
+        if self._known_ms is not None and self._adds_to_known(since_ms):
+            self._known_ms = (self._known_ms[0], until_ms)
+        else:
+            self._known_ms, self._known_at_ms = (since_ms, until_ms), until_ms
 
     # ---- outcomes
 

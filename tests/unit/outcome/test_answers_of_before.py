@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from services.adapters.codec import encode_inspection
 from services.adapters.codec_outcome import decode_outcome, encode_arrival
 from services.adapters.memory import MemoryBroker, MemoryRecordWriter
 from services.adapters.ports import Record, TopicPartition
@@ -15,6 +16,7 @@ from services.core.outcome import Arrival, Outcome, PartPlan, PartPlans
 from services.core.types import Verdict
 from services.outcome.pipeline import OutcomePipeline
 from services.runtime.lifecycle import Health
+from tests.support.outcome_line import inspection
 from tests.support.outcomes import outcome
 
 S_MS = 1_000
@@ -89,6 +91,22 @@ def test_after_a_long_time_no_more_is_read_than_is_remembered(reading: Reading) 
     reading.now_ms += 7_200 * S_MS
     reading.take(1, reading.now_ms)
     reading.take(2, reading.now_ms - S_MS)
-    assert reading.since_ms[1] == reading.now_ms - REMEMBER_MS
-    # What lies between the two readings is not known: it is read, with its margin.
-    assert reading.since_ms[2] == reading.now_ms - S_MS - REMEMBER_MS - MARGIN_MS
+    assert reading.since_ms[1] == reading.now_ms - REMEMBER_MS - MARGIN_MS
+    assert reading.since_ms[2] == reading.now_ms - OVERLAP_MS, "the margin reaches to what the next one needs"
+
+
+def test_a_second_partition_s_reading_does_not_make_parts_of_before_it_unknown(reading: Reading) -> None:
+    reading.take(0, START_MS - 60_000)
+    reading.take(1, START_MS - 60_000, "part-2")
+    value = encode_inspection(inspection("part-3", at_ns=(START_MS - 60_000) * 1_000_000, product="disc"))
+    reading.pipeline.take([Record(topics.VERDICTS, 1, 0, START_MS - 60_000, b"part-3", value, ())])
+    written = [decode_outcome(record.value) for record in reading.broker.records(topics.OUTCOMES)]
+    assert [one.revision for one in written if one.part_id == "part-3"][:1] == [1], "nobody had answered it"
+
+
+def test_what_was_read_so_long_ago_that_it_is_forgotten_is_read_again(reading: Reading) -> None:
+    reading.take(0, START_MS - 3_600 * S_MS)
+    reading.now_ms += REMEMBER_MS + S_MS
+    reading.take(1, START_MS - 3_600 * S_MS + S_MS)
+    first, second = reading.since_ms
+    assert second <= first + S_MS
