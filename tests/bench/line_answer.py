@@ -100,6 +100,8 @@ def run(folder: Path, loads: dict[str, float], seconds: float) -> dict[str, Any]
         stretches.append(_stretch("triton dead", rate, seconds / 2))
         time.sleep(_SETTLE_S)
         seen = observer.seen()
+        # Only then does the topic become quiet.
+        line.members["ingest"].stop()
         outcomes = _outcomes(line)
     finally:
         line.stop()
