@@ -88,6 +88,8 @@ class Handshake:
         self._restored_ack = memory is not None and memory.result_ack
         self._recipe_told = ""
         self._heartbeat_at_ns = now_ns
+        self._back_at_ns = 0
+        """When the PLC was last found again: until then it could not acknowledge."""
         self._encoder_at: int | None = None
         self._ack_told = False
         self._count = 0
@@ -233,6 +235,7 @@ class Handshake:
                 held = self._resume is HandshakeState.READY and inputs.trigger
                 self._state = HandshakeState.RELEASING if held else self._resume
                 self._error = self._answer.error_code if self._answer is not None else ErrorCode.NONE
+                self._back_at_ns = now_ns
                 # Where the belt went meanwhile, no part was waited for.
                 self._encoder_at = None
                 self._tell(LineEventKind.HEARTBEAT_BACK, now_ns)
@@ -300,9 +303,11 @@ class Handshake:
         return True
 
     def _trigger(self, inputs: PlcInputs, now_ns: int) -> TriggeredPart | None:
-        if self._state is not HandshakeState.READY:
+        # Whoever still acknowledges is not through with the part before; so may a PLC look that has just come back.
+        if self._state is not HandshakeState.READY or inputs.result_ack:
             self._error = ErrorCode.TRIGGER_NOT_READY
-            self._tell(LineEventKind.TRIGGER_REFUSED, now_ns, part_id=self.part_id, detail=f"it is {self._state.value}")
+            why = "ResultAck is up" if self._state is HandshakeState.READY else f"it is {self._state.value}"
+            self._tell(LineEventKind.TRIGGER_REFUSED, now_ns, part_id=self.part_id, detail=why)
             return None
         lot, part = _id_or_none(inputs.lot), _id_or_none(inputs.part)
         if lot:
@@ -354,7 +359,7 @@ class Handshake:
             if now_ns >= due_ns:
                 self._answer_with(Verdict.REVIEW, 0, now_ns, ErrorCode.DEADLINE, "no outcome in time")
         elif self._state is HandshakeState.RESULT and self._answer is not None and not self._ack_told:
-            stands_ms = (now_ns - self._answer.at_ns) // _NS_PER_MS
+            stands_ms = (now_ns - max(self._answer.at_ns, self._back_at_ns)) // _NS_PER_MS
             if stands_ms > self._settings.ack_timeout_ms:
                 self._ack_told = True
                 self._error = ErrorCode.ACK_MISSING
@@ -433,8 +438,12 @@ class Handshake:
     def _show_next(self, now_ns: int) -> None:
         if self._state is HandshakeState.READY and self._waiting:
             outcome = self._waiting.popleft()
-            code = _CODES.get(outcome.reason, ErrorCode.NONE)
-            answer = LineAnswer(outcome.part_id, outcome.verdict, outcome.revision, now_ns, code)
+            code, verdict = _CODES.get(outcome.reason, ErrorCode.NONE), outcome.verdict
+            if outcome.deadline_at_ns and now_ns > outcome.deadline_at_ns:
+                # It has waited for too long to let a part pass.
+                code = ErrorCode.DEADLINE
+                verdict = Verdict.REVIEW if verdict is Verdict.PASS else verdict
+            answer = LineAnswer(outcome.part_id, verdict, outcome.revision, now_ns, code)
             self._show(answer, outcome.product, outcome.lot)
 
     # ---- record

@@ -97,12 +97,12 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
     for listener in listeners:
         listener.start()
         stack.callback(listener.close)
-    checks = [line.check for line in lines] + [listener.check for listener in listeners] + [feed.check, postbox.check]
     if lines:
         # A process that only joins has nobody to tell.
         feed.start(shutdown)
         stack.callback(feed.join, 5.0)
     # From here on: a line is served however long the broker is waited for.
+    checks = [line.check for line in lines] + [listener.check for listener in listeners] + [feed.check, postbox.check]
     _watch(checks, shutdown)
     server = _serve(settings, lines, health)
     stack.callback(server.stop, min(2.0, settings.drain_s / 4))

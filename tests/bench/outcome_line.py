@@ -159,9 +159,13 @@ class OutcomeLine:
     def start(self) -> None:
         """Start the service and wait until it has its partitions: until each has answered a part."""
         self.service.start()
-        wait_until(self.service.ready)
+        wait_until(self._ready)
         self.offer("first", 50.0, _FIRST_PARTS, 0)
         self.wait_for(_FIRST_PARTS)
+
+    def _ready(self) -> bool:
+        assert self.service.process.alive, f"the service must start, see {self.service.process.log_path}"
+        return self.service.ready()
 
     def wait_for(self, outcomes: float) -> None:
         """Wait until so many outcomes are written."""

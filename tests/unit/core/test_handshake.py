@@ -265,7 +265,8 @@ def test_outputs_go_to_the_safe_level_when_the_heartbeat_stands_still_and_come_b
     outputs = plc.say(beats=False, after_ms=2_001)
     assert (shown(outputs), outputs.error_code) == ({"safe", "nok"}, ErrorCode.HEARTBEAT)
     assert shown(plc.say()) == {"result_ready", "ok"}
-    assert plc.told[2:4] == [LineEventKind.HEARTBEAT_LOST, LineEventKind.HEARTBEAT_BACK]
+    assert plc.told[-2:] == [LineEventKind.HEARTBEAT_LOST, LineEventKind.HEARTBEAT_BACK]
+    assert plc.say(after_ms=2_001).error_code is ErrorCode.ACK_MISSING, "counted since it is back"
 
 
 def test_an_answer_that_comes_at_the_safe_level_waits_for_the_heartbeat() -> None:
@@ -323,6 +324,28 @@ def test_without_triggers_every_outcome_is_shown_one_after_the_other() -> None:
     plc.release()
     assert plc.outputs.part == "p3"
     assert plc.say(trigger=True).error_code is ErrorCode.NONE, "a trigger means nothing here"
+
+
+def test_an_outcome_that_waited_past_its_deadline_lets_no_part_pass() -> None:
+    plc = Plc(dataclasses.replace(SETTINGS, triggered=False))
+    plc.say()
+    plc.outcome(Verdict.PASS, part_id="p1")
+    for part, verdict in (("p2", Verdict.PASS), ("p3", Verdict.FAIL)):
+        one = dataclasses.replace(outcome(part, verdict), deadline_at_ns=START_NS + 500 * MS)
+        plc.machine.outcome(one, START_NS + 400 * MS)
+    plc.say(result_ack=True, after_ms=600)
+    outputs = plc.say(result_ack=False)
+    assert (outputs.part, shown(outputs), outputs.error_code) == ("p2", {"result_ready", "review"}, ErrorCode.DEADLINE)
+    plc.release()
+    assert (plc.outputs.part, shown(plc.outputs)) == ("p3", {"result_ready", "nok"})
+
+
+def test_a_trigger_beside_an_acknowledgement_is_no_part() -> None:
+    plc = Plc()
+    plc.say()
+    outputs = plc.say(trigger=True, result_ack=True)
+    assert (shown(outputs), outputs.error_code) == ({"trigger_ready"}, ErrorCode.TRIGGER_NOT_READY)
+    assert plc.taken == []
 
 
 def test_killed_between_decision_and_output_the_same_answer_stands_afterwards() -> None:
