@@ -579,11 +579,12 @@ class KafkaTopicReader(_Reading):
                 if records:
                     heard_s = time.monotonic()
                 for record in records:
-                    if record.offset < ends[_theirs(record.topic_partition)]:
-                        if since_ms <= record.timestamp_ms < until_ms:
-                            yield record
-                        # Whoever takes long over a record has not been kept waiting.
-                        heard_s = time.monotonic()
+                    # The time decides, not the end that was told: what was written together with the last record below
+                    # it, and what came since, belongs to the window too.
+                    if since_ms <= record.timestamp_ms < until_ms:
+                        yield record
+                    # Whoever takes long over a record has not been kept waiting.
+                    heard_s = time.monotonic()
         finally:
             self._client.resume(*self._all)
 

@@ -287,6 +287,17 @@ def test_what_was_written_in_between_is_read_and_nothing_else(brokers: Brokers) 
     assert len(list(reader.read_between(times[1], times[2] + 3_600_000, 20))) == 80
 
 
+def test_what_was_written_together_is_read_to_its_last_record(brokers: Brokers) -> None:
+    topic = brokers.topic(partitions=1)
+    writer = brokers.writer()
+    for round_number in range(3):
+        sent = [writer.send(topic, key=b"k", value=b"%d-%d" % (round_number, number)) for number in range(10)]
+        for future in sent:
+            future.result(timeout=20)
+        until_ms = time.time_ns() // 1_000_000 + 1_000
+        assert len(list(brokers.reader(topic).read_between(0, until_ms, 20))) == 10 * (round_number + 1)
+
+
 def test_a_time_without_records_is_empty(brokers: Brokers) -> None:
     topic = brokers.topic()
     write(brokers.writer(), topic, 20)
