@@ -23,6 +23,7 @@ from services.core.plc import (
     PlcOutputs,
     TriggeredPart,
 )
+from services.core.types import Verdict
 from services.outcome.state_file import BytesFile, handshake_from_json, handshake_to_json
 from services.runtime import metrics
 from services.runtime.logging import get_logger
@@ -106,7 +107,15 @@ class PlcConnection:
         if self._thread.is_alive():
             self._thread.join(2.0)
             # What the PLC sees last must not be a result that nobody stands behind any more.
-            self._image.write(PlcOutputs(safe=True, nok=True, error_code=ErrorCode.HEARTBEAT))
+            level = self._settings.safe_level
+            self._image.write(
+                PlcOutputs(
+                    safe=True,
+                    nok=level is Verdict.FAIL,
+                    review=level is Verdict.REVIEW,
+                    error_code=ErrorCode.HEARTBEAT,
+                )
+            )
         self._image.close()
 
     def check(self) -> None:
