@@ -13,6 +13,7 @@ import pytest
 from services.adapters.connection import KafkaConnection
 from services.adapters.kafka_topics import ensure_topics, standard_topics
 from services.adapters.outcomeclient import OutcomeClient
+from services.core.errors import UnavailableError
 from services.core.line_event import Light, LineEventKind
 from services.core.outcome import OutcomeReason
 from services.core.types import Verdict
@@ -35,10 +36,22 @@ def connection_to(broker: LocalBroker) -> KafkaConnection:
     return KafkaConnection(broker.bootstrap_servers, request_timeout_ms=5_000, fetch_wait_ms=LocalBroker.FETCH_WAIT_MS)
 
 
+def make_topics(broker: LocalBroker) -> None:
+    def made() -> bool:
+        try:
+            ensure_topics(connection_to(broker), standard_topics())
+        except UnavailableError:
+            # A broker that has only just begun may break off.
+            return False
+        return True
+
+    wait_until(made, "topics", 30)
+
+
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     with LocalBroker(log_path=tmp_path_factory.mktemp("broker") / "broker.log") as broker:
-        ensure_topics(connection_to(broker), standard_topics())
+        make_topics(broker)
         yield broker
 
 
@@ -239,7 +252,7 @@ def test_without_a_broker_the_line_is_told_review_in_time_and_what_it_was_told_i
     process = None
     with store, broker:
         kafka = connection_to(broker)
-        ensure_topics(kafka, standard_topics())
+        make_topics(broker)
         pictures = Pictures(kafka)
         settings = {"lines": [line_with(port, cycle_time_ms=1_500)], "ingest": {"address": pictures.address}}
         process = OutcomeProcess(broker, tmp_path, settings).start()
