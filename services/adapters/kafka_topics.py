@@ -45,6 +45,7 @@ def standard_topics(
     *,
     partitions: int = 4,
     retention_hours: float = 24.0,
+    record_days: float = 400.0,
     max_message_bytes: int = 30_000_000,
     replication_factor: int = -1,
 ) -> list[TopicSpec]:
@@ -53,18 +54,21 @@ def standard_topics(
     Args:
         partitions: Of each topic that scales; aliases and dead letters have one.
         retention_hours: How long events are kept; dead letters seven times as long.
+        record_days: How long topics are kept that are a record.
         max_message_bytes: Largest record.
         replication_factor: Copies of each record; -1 takes the broker's default.
     """
     retention_ms = int(retention_hours * _MS_PER_HOUR)
+    record_ms = max(retention_ms, int(record_days * 24 * _MS_PER_HOUR))
     specs = []
     for name in topics.ALL:
         compacted = name in topics.COMPACTED
+        kept_ms = record_ms if name in topics.RECORDS else retention_ms
         specs += [
             TopicSpec(
                 name,
                 1 if compacted else partitions,
-                None if compacted else retention_ms,
+                None if compacted else kept_ms,
                 compacted,
                 max_message_bytes,
                 replication_factor,

@@ -11,7 +11,7 @@ READY    *TriggerReady*                               *Trigger* rises
 BUSY     *Busy*                                       the outcome is there, or too late
 RESULT   *ResultReady* and one of OK, NOK, REVIEW     *ResultAck* rises
 RELEASING none                                        *Trigger* and *ResultAck* are down
-SAFE     *Safe* and the safe level                    the PLC's heartbeat beats again
+SAFE     *Safe* and the safe level                    the PLC's heartbeat beats again, and outcomes are read
 ======== ============================================ ==================================
 """
 
@@ -40,6 +40,8 @@ from services.core.plc import (
 from services.core.types import Verdict
 
 _NS_PER_MS: Final = 1_000_000
+#: An outcome whose deadline is longer ago than this is not shown any more where parts come without triggers.
+_STALE_NS: Final = 10_000_000_000
 _ENCODER_RANGE: Final = 1 << 32
 #: Parts whose answer is remembered, so that a later outcome is told as superseding it and no name comes twice.
 _REMEMBERED: Final = 1_000
@@ -88,6 +90,8 @@ class Handshake:
         self._restored_ack = memory is not None and memory.result_ack
         self._recipe_told = ""
         self._heartbeat_at_ns = now_ns
+        self._still = False
+        self._blind = False
         self._back_at_ns = 0
         """When the PLC was last found again: until then it could not acknowledge."""
         self._encoder_at: int | None = None
@@ -168,12 +172,13 @@ class Handshake:
 
     # ---- what moves it
 
-    def step(self, inputs: PlcInputs, now_ns: int) -> Step:
+    def step(self, inputs: PlcInputs, now_ns: int, blind: str = "") -> Step:
         """Take what the PLC says now; call it whenever that changes and at least every few milliseconds.
 
         Args:
             inputs: All signals.
             now_ns: The present, nanoseconds since the epoch.
+            blind: Why outcomes cannot be read at present; empty while they can.
 
         Returns:
             What happened, and which part must be pictured.
@@ -181,6 +186,8 @@ class Handshake:
         before = self._before
         self._before = inputs
         self._watch_heartbeat(before, inputs, now_ns)
+        self._watch_sight(blind, now_ns)
+        self._keep_safe(inputs, now_ns)
         take = None
         if self._state is not HandshakeState.SAFE:
             self._watch_recipe(inputs, now_ns)
@@ -220,30 +227,49 @@ class Handshake:
             self._answer_with(Verdict.REVIEW, 0, now_ns, ErrorCode.NO_CAMERA, why)
         return Step(self._told())
 
-    # ---- heartbeat and safe level
+    # ---- safe level
 
     def _watch_heartbeat(self, before: PlcInputs | None, inputs: PlcInputs, now_ns: int) -> None:
         timeout_ms = self._settings.heartbeat_timeout_ms
         if not timeout_ms:
             return
-        beats = before is not None and inputs.heartbeat != before.heartbeat
-        if beats:
+        if before is not None and inputs.heartbeat != before.heartbeat:
             self._heartbeat_at_ns = now_ns
-        if self._state is HandshakeState.SAFE:
-            if beats:
-                # A trigger that is up now rose while *TriggerReady* was down; it must fall first.
-                held = self._resume is HandshakeState.READY and inputs.trigger
-                self._state = HandshakeState.RELEASING if held else self._resume
-                self._error = self._answer.error_code if self._answer is not None else ErrorCode.NONE
-                self._back_at_ns = now_ns
-                # Where the belt went meanwhile, no part was waited for.
-                self._encoder_at = None
+            if self._still:
+                self._still = False
                 self._tell(LineEventKind.HEARTBEAT_BACK, now_ns)
-        elif now_ns - self._heartbeat_at_ns > timeout_ms * _NS_PER_MS:
-            self._resume, self._state = self._state, HandshakeState.SAFE
+        elif not self._still and now_ns - self._heartbeat_at_ns > timeout_ms * _NS_PER_MS:
+            self._still = True
             self._error = ErrorCode.HEARTBEAT
             still_ms = (now_ns - self._heartbeat_at_ns) // _NS_PER_MS
             self._tell(LineEventKind.HEARTBEAT_LOST, now_ns, detail=f"no beat for {still_ms} ms")
+
+    def _watch_sight(self, blind: str, now_ns: int) -> None:
+        """Without triggers nobody knows of a part whose outcome cannot be read; a triggered part has its deadline."""
+        if self._settings.triggered or bool(blind) is self._blind:
+            return
+        self._blind = bool(blind)
+        if blind:
+            self._error = ErrorCode.NO_OUTCOMES
+            self._tell(LineEventKind.CONNECTION_LOST, now_ns, detail=f"outcomes cannot be read: {blind}"[:500])
+        else:
+            self._tell(LineEventKind.CONNECTION_BACK, now_ns)
+
+    def _keep_safe(self, inputs: PlcInputs, now_ns: int) -> None:
+        """Go to the safe level while something that every answer needs is lost, and back to where it was before."""
+        lost = self._still or self._blind
+        if lost and self._state is not HandshakeState.SAFE:
+            self._resume, self._state = self._state, HandshakeState.SAFE
+        if lost:
+            self._error = ErrorCode.HEARTBEAT if self._still else ErrorCode.NO_OUTCOMES
+        elif self._state is HandshakeState.SAFE:
+            # A trigger that is up now rose while *TriggerReady* was down; it must fall first.
+            held = self._resume is HandshakeState.READY and inputs.trigger
+            self._state = HandshakeState.RELEASING if held else self._resume
+            self._error = self._answer.error_code if self._answer is not None else ErrorCode.NONE
+            self._back_at_ns = now_ns
+            # Where the belt went meanwhile, no part was waited for.
+            self._encoder_at = None
 
     # ---- recipe
 
@@ -424,16 +450,17 @@ class Handshake:
     def _queue(self, outcome: Outcome, now_ns: int) -> None:
         if any(one.part_id == outcome.part_id for one in self._waiting):
             return
+        if outcome.deadline_at_ns and now_ns - outcome.deadline_at_ns > _STALE_NS:
+            # Read after an outage: its part went by at the safe level, and the PLC would take it for another one's.
+            self._pass_over(outcome, now_ns, "its time was over before it could be shown")
+            return
         self._waiting.append(outcome)
         if len(self._waiting) > self._settings.max_waiting:
-            passed = self._waiting.popleft()
-            self._remember(LineAnswer(passed.part_id, passed.verdict, passed.revision, now_ns))
-            self._tell(
-                LineEventKind.UNDELIVERED,
-                now_ns,
-                part_id=passed.part_id,
-                detail=f"more than {self._settings.max_waiting} outcomes wait",
-            )
+            self._pass_over(self._waiting.popleft(), now_ns, f"more than {self._settings.max_waiting} outcomes wait")
+
+    def _pass_over(self, outcome: Outcome, now_ns: int, why: str) -> None:
+        self._remember(LineAnswer(outcome.part_id, outcome.verdict, outcome.revision, now_ns))
+        self._tell(LineEventKind.UNDELIVERED, now_ns, part_id=outcome.part_id, detail=why)
 
     def _show_next(self, now_ns: int) -> None:
         if self._state is HandshakeState.READY and self._waiting:

@@ -41,6 +41,8 @@ class ErrorCode(enum.IntEnum):
     """A recipe, lot or part name with characters that are not allowed."""
     HEARTBEAT = 8
     """The PLC's heartbeat stands still."""
+    NO_OUTCOMES = 9
+    """Outcomes cannot be read, and parts come without triggers; outputs are at the safe level."""
 
 
 @dataclass(frozen=True, slots=True)

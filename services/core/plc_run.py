@@ -152,6 +152,7 @@ _WORDS: Final = {
     ErrorCode.DEADLINE: "no outcome in time",
     ErrorCode.BAD_TEXT: "name not allowed",
     ErrorCode.HEARTBEAT: "heartbeat lost",
+    ErrorCode.NO_OUTCOMES: "outcomes cannot be read",
 }
 
 

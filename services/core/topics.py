@@ -20,6 +20,9 @@ ALL = (ARRIVALS, FRAMES, VERDICTS, CASES, EMBEDDINGS, SHADOW, EXPLAINED, REVIEWS
 #: Topics whose records replace each other by key.
 COMPACTED = frozenset({MODELS})
 
+#: Topics that are a record: what a line was told, who acknowledged an alarm, which reference parts came out right.
+RECORDS = frozenset({LINE_EVENTS})
+
 
 def dead_letter(topic: str) -> str:
     """Name the topic that takes what could not be used from ``topic``."""

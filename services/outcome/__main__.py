@@ -177,6 +177,7 @@ def _lines(
         announce=postbox.announce,
         cameras=cameras,
         broker_away=lambda: feed.away or postbox.away,
+        blind=lambda: feed.away,
         make_image=_image,
         make_sink=make_sink,
     )

@@ -61,6 +61,7 @@ class LineBuilder:
         announce: Puts the word on record that a part is there.
         cameras: Asked for pictures; None where nobody is.
         broker_away: Why the broker is away; empty while it is not.
+        blind: Why outcomes cannot be read; empty while they can.
         make_image: Builds a PLC's signals.
         make_sink: Builds a receiver.
     """
@@ -73,6 +74,7 @@ class LineBuilder:
         announce: Announce,
         cameras: Cameras | None,
         broker_away: Callable[[], str],
+        blind: Callable[[], str],
         make_image: MakeImage,
         make_sink: MakeSink,
     ) -> None:
@@ -81,6 +83,7 @@ class LineBuilder:
         self._announce = announce
         self._cameras = cameras
         self._broker_away = broker_away
+        self._blind = blind
         self._make_image = make_image
         self._make_sink = make_sink
 
@@ -144,6 +147,7 @@ class LineBuilder:
                 tell=self._tell,
                 ask=ask,
                 light=lambda: gateway().light,
+                blind=self._blind,
             )
         )
         return NamedPlc(options.kind, made[0], options.triggered)

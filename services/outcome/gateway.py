@@ -14,7 +14,7 @@ from services.core.identity import line_event_id
 from services.core.line_event import Light, LineEvent, LineEventKind
 from services.core.line_state import ConnectionState, LineState
 from services.core.outcome import Outcome
-from services.core.plc import HandshakeState, TriggeredPart
+from services.core.plc import ErrorCode, HandshakeState, TriggeredPart
 from services.core.reference_check import ReferenceCheck, ReferenceEvent, ReferenceState
 from services.core.shift import ShiftPlan
 from services.core.stack_light import LightCause, light_causes, stack_light
@@ -37,6 +37,7 @@ _NO_OUTCOMES_AFTER_S: Final = 3.0
 #: What is read again of before the start is not shown again.
 _SHOWN_BEFORE_S: Final = 10.0
 _MAX_WATCHERS: Final = 64
+_BLIND: Final = "outcomes cannot be read"
 #: What an alarm's count has seen since is read again from the outcomes.
 _SAVE_ALARMS_EVERY_S: Final = 30.0
 _LIGHT_NUMBER: Final = {Light.GREEN: 1, Light.AMBER: 2, Light.RED: 3}
@@ -308,11 +309,14 @@ class LineGateway:
         broker = self._broker_away()
         if broker:
             away["kafka"] = broker
-        lost = [plc.connection.name for plc in self._plcs if plc.connection.state is HandshakeState.SAFE]
+        safe = [plc.connection for plc in self._plcs if plc.connection.state is HandshakeState.SAFE]
+        lost = [plc.name for plc in safe if plc.error_code is not ErrorCode.NO_OUTCOMES]
+        blind = {plc.name: _BLIND for plc in safe if plc.error_code is ErrorCode.NO_OUTCOMES}
         return light_causes(
             alarms=self._alarms.standing,
             away=away,
             heartbeats_lost=lost,
+            at_safe_level=blind,
             reference=self._reference.state,
             unanswered_since_ns=self._unanswered_since_ns,
             now_ns=now_ns,
@@ -380,8 +384,12 @@ def _plc_state(plc: NamedPlc) -> ConnectionState:
         part_id=connection.part_id,
         error_code=int(connection.error_code),
         waiting=connection.waiting,
-        detail="the PLC's heartbeat stands still" if safe else "",
+        detail=_why_safe(connection.error_code) if safe else "",
     )
+
+
+def _why_safe(code: ErrorCode) -> str:
+    return _BLIND if code is ErrorCode.NO_OUTCOMES else "the PLC's heartbeat stands still"
 
 
 def _delivery_state(one: NamedDelivery) -> ConnectionState:

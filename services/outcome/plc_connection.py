@@ -48,6 +48,7 @@ class PlcConnection:
         tell: Puts events on record; returns once they are safe.
         ask: Told of a part whose pictures must be taken; returns at once.
         light: What the stack light shows.
+        blind: Why outcomes cannot be read at present; empty while they can.
         clock_ns: Wall clock.
     """
 
@@ -60,6 +61,7 @@ class PlcConnection:
         tell: Callable[[Sequence[LineEvent]], None],
         ask: Callable[[TriggeredPart], None],
         light: Callable[[], Light | None],
+        blind: Callable[[], str] = lambda: "",
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._settings = settings
@@ -68,6 +70,7 @@ class PlcConnection:
         self._tell = tell
         self._ask = ask
         self._light = light
+        self._blind = blind
         self._clock_ns = clock_ns
         memory, self._untold = handshake_from_json(memory_file.load())
         self._machine = Handshake(settings, clock_ns(), memory)
@@ -223,7 +226,7 @@ class PlcConnection:
             self._heartbeat_s = now_s
             self._heartbeat += 1
         with self._lock:
-            self._apply(self._machine.step(inputs, self._clock_ns()))
+            self._apply(self._machine.step(inputs, self._clock_ns(), self._blind()))
         self._up.set(0 if self._machine.state is HandshakeState.SAFE else 1)
         if now_s - self._malformed_s >= _MALFORMED_EVERY_S:
             self._malformed_s = now_s

@@ -60,6 +60,8 @@ def test_topics_are_made_once(kafka: object) -> None:
     assert {spec.name for spec in specs} == set(topics.ALL) | {topics.dead_letter(name) for name in topics.ALL}
     models = next(spec for spec in specs if spec.name == topics.MODELS)
     assert (models.partitions, models.configs()["cleanup.policy"]) == (1, "compact")
+    days = {spec.name: (spec.retention_ms or 0) / 86_400_000 for spec in specs}
+    assert (days[topics.OUTCOMES], days[topics.LINE_EVENTS]) == (1, 400), "what a line was told is a record"
 
 
 def test_a_writer_goes_on_when_a_broker_that_forgot_everything_is_back(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ class BuiltLines:
         parts = [{"product": product, "cameras": list(CAMERAS)} for product in (PRODUCT, "cap")]
         self.settings = load_settings(OutcomeSettings, **{"parts": parts, "lines": LINES, "data": folder} | settings)
         self.record = Record()
+        self.blind = ""
         self.cameras = ToldCameras()
         self.images: dict[str, MemoryImage] = {}
         self.sinks: dict[str, MemorySink] = {}
@@ -177,6 +178,7 @@ class BuiltLines:
             announce=self.record.announce,
             cameras=self.cameras,
             broker_away=lambda: "",
+            blind=lambda: self.blind,
             make_image=self._image,
             make_sink=self._sink,
         )

@@ -48,11 +48,11 @@ class Plc:
         self.events: list[LineEvent] = []
         self.taken: list[str] = []
 
-    def say(self, *, beats: bool = True, after_ms: int = 1, **signals: Any) -> PlcOutputs:
+    def say(self, *, beats: bool = True, after_ms: int = 1, blind: str = "", **signals: Any) -> PlcOutputs:
         self.at_ms += after_ms
         beat = (self.inputs.heartbeat + 1) % 65_536 if beats else self.inputs.heartbeat
         self.inputs = dataclasses.replace(self.inputs, heartbeat=beat, **signals)
-        step = self._note(self.machine.step(self.inputs, START_NS + self.at_ms * MS))
+        step = self._note(self.machine.step(self.inputs, START_NS + self.at_ms * MS, blind))
         if step.take is not None:
             self.taken.append(step.take.part_id)
         return self.outputs
@@ -346,6 +346,40 @@ def test_a_trigger_beside_an_acknowledgement_is_no_part() -> None:
     outputs = plc.say(trigger=True, result_ack=True)
     assert (shown(outputs), outputs.error_code) == ({"trigger_ready"}, ErrorCode.TRIGGER_NOT_READY)
     assert plc.taken == []
+
+
+def test_without_triggers_and_outcomes_outputs_are_at_the_safe_level_and_what_went_by_is_not_shown() -> None:
+    plc = Plc(dataclasses.replace(SETTINGS, triggered=False))
+    plc.say()
+    outputs = plc.say(blind="the broker is away")
+    assert (shown(outputs), outputs.error_code) == ({"safe", "nok"}, ErrorCode.NO_OUTCOMES)
+    assert plc.last(LineEventKind.CONNECTION_LOST).detail == "outcomes cannot be read: the broker is away"
+    plc.say(blind="the broker is away", after_ms=20_000)
+    assert plc.told.count(LineEventKind.CONNECTION_LOST) == 1
+    for part, deadline_ms in (("p1", 5_000), ("p2", 30_000)):
+        one = dataclasses.replace(outcome(part), deadline_at_ns=START_NS + deadline_ms * MS)
+        plc._note(plc.machine.outcome(one, START_NS + plc.at_ms * MS))
+    assert shown(plc.say(blind="the broker is away")) == {"safe", "nok"}
+    outputs = plc.say()
+    assert (outputs.part, shown(outputs), outputs.error_code) == ("p2", {"result_ready", "ok"}, ErrorCode.NONE)
+    assert plc.last(LineEventKind.UNDELIVERED).part_id == "p1"
+    assert LineEventKind.CONNECTION_BACK in plc.told
+
+
+def test_a_heart_that_beats_while_outcomes_cannot_be_read_is_not_enough() -> None:
+    plc = Plc(dataclasses.replace(SETTINGS, triggered=False))
+    plc.say()
+    plc.say(blind="away")
+    assert plc.say(beats=False, after_ms=2_001, blind="away").error_code is ErrorCode.HEARTBEAT
+    assert plc.say(blind="away").error_code is ErrorCode.NO_OUTCOMES
+    assert shown(plc.say()) == set()
+
+
+def test_a_triggered_line_goes_on_without_outcomes_each_part_has_its_deadline() -> None:
+    plc = Plc()
+    plc.say(blind="away")
+    assert shown(plc.say(trigger=True, blind="away")) == {"busy"}
+    assert shown(plc.say(after_ms=990, blind="away")) == {"result_ready", "review"}
 
 
 def test_killed_between_decision_and_output_the_same_answer_stands_afterwards() -> None:

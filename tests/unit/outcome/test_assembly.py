@@ -104,3 +104,18 @@ def test_a_data_folder_serves_one_service_at_a_time(tmp_path: Path) -> None:
         only_one(tmp_path / "data")
     os.close(file)
     os.close(only_one(tmp_path / "data"))
+
+
+def test_while_outcomes_cannot_be_read_a_plc_without_triggers_is_at_the_safe_level_and_the_light_is_red(
+    lines: BuiltLines,
+) -> None:
+    line = lines.build()[LINE]
+    line.start()
+    wait_until(lambda: not lines.images["belt"].said().safe, "nothing is lost")
+    lines.blind = "the broker is away"
+    wait_until(lambda: lines.images["belt"].said().safe, "the safe level")
+    wait_until(lambda: ("safe", "belt") in [(one.token, one.about) for one in line.state().causes], "the cause")
+    assert line.state().light is Light.RED
+    assert not lines.images["plc"].said().safe, "a triggered part has its deadline"
+    lines.blind = ""
+    wait_until(lambda: not lines.images["belt"].said().safe, "outcomes are read again")

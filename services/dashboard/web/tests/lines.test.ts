@@ -144,7 +144,7 @@ describe("words", () => {
     expect(causeText({ token: "heartbeat", about: "press", text: "x", light: "red" }, [], say)).toBe("The PLC's heartbeat at press stands still");
     expect(causeText({ token: "reference", about: "early", text: "x", light: "red" }, [], say)).toBe("The check with reference parts failed");
     expect(causeText({ token: "reference", about: "early", text: "x", light: "amber" }, [], say)).toBe("A check with reference parts is due");
-    expect(causeText({ token: "no_outcomes", about: "", text: "x", light: "red" }, [], say)).toBe("Parts come, and none of them is answered");
+    expect(causeText({ token: "no_outcomes", about: "", text: "x", light: "red" }, [], say)).toBe("Parts come, and no outcome is there in time");
     expect(causeText({ token: "flood", about: "", text: "water in the hall", light: "red" }, [], say)).toBe("water in the hall");
   });
 

@@ -46,7 +46,7 @@ export const deLine: Record<keyof typeof enLine, string> = {
   "line.cause.safe": "Die Ausgänge von {about} sind auf sicherem Pegel: kein Ergebnis gilt",
   "line.cause.reference.due": "Eine Prüfung mit Referenzteilen steht an",
   "line.cause.reference.failed": "Die Prüfung mit Referenzteilen ist misslungen",
-  "line.cause.no_outcomes": "Teile kommen, und keines wird beantwortet",
+  "line.cause.no_outcomes": "Teile kommen, und kein Ergebnis ist rechtzeitig da",
 
   "line.alarm.row": "{count} Teile in Folge",
   "line.alarm.single": "1 Teil",
@@ -93,6 +93,7 @@ export const deLine: Record<keyof typeof enLine, string> = {
   "line.connection.down": "stellt nicht zu",
   "line.connection.beats": "Herzschlag da",
   "line.connection.still": "kein Herzschlag",
+  "line.connection.blind": "keine Ergebnisse",
   "line.connection.waiting": "{count} noch zu sagen, das älteste seit {age}",
   "line.connection.waiting.none": "nichts wartet",
   "line.connection.part": "Teil {part}",
@@ -110,7 +111,7 @@ export const deLine: Record<keyof typeof enLine, string> = {
   "line.step.busy.means": "Ein Teil ist vor den Kameras; seine Antwort wird erwartet.",
   "line.step.result.means": "Die Antwort steht an; die SPS hat sie noch nicht quittiert.",
   "line.step.acknowledge.means": "Die Antwort ist quittiert; die Signale der SPS müssen fallen.",
-  "line.step.safe.means": "Sicherer Pegel: Der Herzschlag der SPS steht still, kein Ergebnis gilt.",
+  "line.step.safe.means": "Sicherer Pegel: Kein Ergebnis gilt.",
 
   "line.error": "Fehler {code}: {text}",
   "line.error.1": "ein Trigger kam, als keiner angenommen werden konnte; er wurde abgelehnt",
@@ -121,6 +122,7 @@ export const deLine: Record<keyof typeof enLine, string> = {
   "line.error.6": "die Antwort ist Prüfen, weil rechtzeitig kein Ergebnis da war",
   "line.error.7": "ein Name von Rezept, Los oder Teil hat Zeichen, die nicht erlaubt sind",
   "line.error.8": "der Herzschlag der SPS steht still",
+  "line.error.9": "Ergebnisse können nicht gelesen werden, von Teilen weiß niemand",
   "line.error.unknown": "Fehler {code}, für den diese Version keine Worte hat",
 
   "line.outcomes": "Teile und ihre Antworten",

@@ -45,7 +45,7 @@ export const enLine = {
   "line.cause.safe": "The outputs of {about} are at the safe level: no result holds",
   "line.cause.reference.due": "A check with reference parts is due",
   "line.cause.reference.failed": "The check with reference parts failed",
-  "line.cause.no_outcomes": "Parts come, and none of them is answered",
+  "line.cause.no_outcomes": "Parts come, and no outcome is there in time",
 
   "line.alarm.row": "{count} parts in a row",
   "line.alarm.single": "1 part",
@@ -92,6 +92,7 @@ export const enLine = {
   "line.connection.down": "does not deliver",
   "line.connection.beats": "heartbeat beats",
   "line.connection.still": "no heartbeat",
+  "line.connection.blind": "no outcomes",
   "line.connection.waiting": "{count} to be told, the oldest for {age}",
   "line.connection.waiting.none": "nothing waits",
   "line.connection.part": "Part {part}",
@@ -109,7 +110,7 @@ export const enLine = {
   "line.step.busy.means": "A part is before the cameras; its answer is waited for.",
   "line.step.result.means": "The answer is up; the PLC has not acknowledged it yet.",
   "line.step.acknowledge.means": "The answer is acknowledged; the PLC's signals must fall.",
-  "line.step.safe.means": "Safe level: the PLC's heartbeat stands still, so no result holds.",
+  "line.step.safe.means": "Safe level: no result holds.",
 
   "line.error": "Error {code}: {text}",
   "line.error.1": "a trigger came while none could be taken; it was refused",
@@ -120,6 +121,7 @@ export const enLine = {
   "line.error.6": "the answer is Review, because no outcome was there in time",
   "line.error.7": "a recipe, lot or part name has characters that are not allowed",
   "line.error.8": "the PLC's heartbeat stands still",
+  "line.error.9": "outcomes cannot be read, so nobody knows of parts",
   "line.error.unknown": "error {code}, which this release has no words for",
 
   "line.outcomes": "Parts and their answers",

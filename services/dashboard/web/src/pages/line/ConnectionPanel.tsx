@@ -6,6 +6,8 @@ import { stepOf, STEPS } from "../../lines/state";
 import { errorText, kindText } from "../../lines/words";
 import styles from "./ConnectionPanel.module.css";
 
+const NO_OUTCOMES = 9;
+
 /** What the line is answered on: where each handshake stands, and what waits to be told. */
 export function ConnectionPanel({ line }: { line: LineNow }) {
   const { t } = useI18n();
@@ -24,7 +26,7 @@ export function ConnectionPanel({ line }: { line: LineNow }) {
 function Connection({ connection }: { connection: LineConnection }) {
   const { t, format } = useI18n();
   const { name, up, handshake, waiting } = connection;
-  const state = handshake === null ? (up ? "up" : "down") : up ? "beats" : "still";
+  const state = stateOf(connection);
   const error = errorText(connection.error_code, t);
   return (
     <li data-testid={`connection-${name}`}>
@@ -51,6 +53,13 @@ function Connection({ connection }: { connection: LineConnection }) {
       {connection.detail && <p className={styles["detail"]}>{connection.detail}</p>}
     </li>
   );
+}
+
+/** What is wrong with a PLC is its heart, unless its outputs are safe because nobody can tell of parts. */
+function stateOf({ up, handshake, error_code }: LineConnection): "up" | "down" | "beats" | "still" | "blind" {
+  if (handshake === null) return up ? "up" : "down";
+  if (up) return "beats";
+  return error_code === NO_OUTCOMES ? "blind" : "still";
 }
 
 function Handshake({ connection }: { connection: LineConnection }) {
