@@ -91,13 +91,14 @@ def run(folder: Path, loads: dict[str, float], seconds: float) -> dict[str, Any]
         observer.watch(Places(line.servers.kafka, modbus_port, opcua_port))
         line.start_ingest()
         stretches = [_load(line, cameras, name, FULL_PER_S * share, seconds) for name, share in loads.items()]
+        # At the load that the line is designed for.
+        _load(line, cameras, "full, then without Triton", FULL_PER_S, _SETTLE_S)
         triton = line.servers.triton
         assert triton is not None
         triton.kill()
         # What Triton has already answered is still on its way.
         time.sleep(_SETTLE_S)
-        rate = FULL_PER_S * list(loads.values())[-1]
-        stretches.append(_stretch("triton dead", rate, seconds / 2))
+        stretches.append(_stretch("Triton dead", FULL_PER_S, seconds / 2))
         time.sleep(_SETTLE_S)
         seen = observer.seen()
         # Only then does the topic become quiet.
