@@ -38,9 +38,15 @@ def test_a_line_runs_stops_and_is_soon_up_again(tmp_path: Path) -> None:
         assert parts
         assert {part["model_version"] for part in parts} == {1}
         health = get(f"{page}/api/v1/health")
-        assert {"ingest", "detector", "explainer", "serving", "triton"} <= {
+        assert {"ingest", "detector", "outcome", "explainer", "serving", "triton"} <= {
             each["name"] for each in health["components"]
         }
+        part = answered_part(page)
+        assert {view["camera_id"] for view in part["revisions"][0]["views"]} <= {"discs-left", "discs-right"}
+        lines = {line["line_id"]: line for line in get(f"{page}/api/v1/lines")["lines"]}
+        assert lines["line-1"]["light"] in {"green", "amber", "red"}
+        assert [one["name"] for one in lines["line-1"]["connections"]] == ["plc", "file"]
+        assert list((data / "outcomes").glob("line-1-*.jsonl"))
     finally:
         code = first.stop(signal.SIGINT)
     assert code == 0, first.output.read_text()
@@ -65,6 +71,17 @@ def shown_parts(page: str, timeout_s: float = 30.0) -> list[dict[str, Any]]:
             return parts
         time.sleep(0.2)
     return []
+
+
+def answered_part(page: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    """The newest part that the simulated PLC has had an answer to."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        parts: list[dict[str, Any]] = get(f"{page}/api/v1/lines/line-1/outcomes")["parts"]
+        if parts:
+            return parts[0]
+        time.sleep(0.2)
+    raise AssertionError(f"a part of the simulated PLC must be answered within {timeout_s:.0f} s")
 
 
 def test_a_service_that_is_killed_is_told_of_and_comes_back(tmp_path: Path) -> None:
