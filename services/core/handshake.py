@@ -26,6 +26,7 @@ from services.core.errors import InvalidInputError
 from services.core.identity import line_event_id, validate_id
 from services.core.line_event import Light, LineEvent, LineEventKind
 from services.core.outcome import Outcome, OutcomeReason
+from services.core.part_names import PartNames
 from services.core.plc import (
     MAX_TEXT,
     ErrorCode,
@@ -47,8 +48,6 @@ _ENCODER_RANGE: Final = 1 << 32
 _REMEMBERED: Final = 1_000
 #: So many of them survive the process: more than a fast line has in the seconds that are read again after a restart.
 _SAVED: Final = 256
-#: Names of the line's parts that are remembered, so that none comes twice while its answer may still be superseded.
-_NAMES: Final = 20_000
 #: What the PLC is told of an outcome that not every view has made.
 _CODES: Final = {
     OutcomeReason.DEADLINE_MISSED: ErrorCode.DEADLINE,
@@ -96,9 +95,8 @@ class Handshake:
         """When the PLC was last found again: until then it could not acknowledge."""
         self._encoder_at: int | None = None
         self._ack_told = False
-        self._count = 0
         self._answered: dict[str, LineAnswer] = {}
-        self._names: dict[str, None] = {}
+        self._names = PartNames(settings.line_id)
         self._waiting: deque[Outcome] = deque()
         self._events: list[LineEvent] = []
         if memory is not None:
@@ -208,7 +206,7 @@ class Handshake:
             outcome: In any revision; a repeated one changes nothing.
             now_ns: The present, nanoseconds since the epoch.
         """
-        self._note_name(outcome.part_id)
+        self._names.note(outcome.part_id)
         told = self._answered.get(outcome.part_id)
         if told is not None:
             self._supersede(told, outcome, now_ns)
@@ -352,30 +350,11 @@ class Handshake:
 
     def _triggered_part(self, name: str, product: str, now_ns: int, *, pictured: bool) -> TriggeredPart:
         deadline_at_ns = now_ns + self._settings.cycle_time_ms * _NS_PER_MS
-        part = TriggeredPart(self._named(name, now_ns), product, self._lot, now_ns, deadline_at_ns, pictured)
+        part = TriggeredPart(self._names.give(name, now_ns), product, self._lot, now_ns, deadline_at_ns, pictured)
         self._part, self._answer, self._error = part, None, ErrorCode.NONE
         self._state = HandshakeState.BUSY
         self._tell(LineEventKind.TRIGGERED, now_ns, part_id=part.part_id)
         return part
-
-    def _named(self, name: str, now_ns: int) -> str:
-        """The part's own name; one that was here a moment ago (a part that comes round again) gets a number."""
-        if not name:
-            self._count += 1
-            return f"{self._settings.line_id[:80]}-{now_ns // _NS_PER_MS:x}-{self._count:04d}"
-        number, unique = 1, name
-        while unique in self._names:
-            number += 1
-            unique = f"{name}.{number}"
-        self._note_name(unique)
-        return unique
-
-    def _note_name(self, name: str) -> None:
-        # At the end, however often it comes.
-        self._names.pop(name, None)
-        self._names[name] = None
-        if len(self._names) > _NAMES:
-            del self._names[next(iter(self._names))]
 
     # ---- result
 
@@ -489,7 +468,7 @@ class Handshake:
             )
 
     def _remember(self, answer: LineAnswer) -> None:
-        self._note_name(answer.part_id)
+        self._names.note(answer.part_id)
         self._answered[answer.part_id] = answer
         if len(self._answered) > _REMEMBERED:
             del self._answered[next(iter(self._answered))]

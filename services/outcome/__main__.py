@@ -133,8 +133,7 @@ def run(settings: OutcomeSettings, health: Health, shutdown: Shutdown, stack: co
         on_lag=metrics.OUTCOME_LAG.set,
     )
     for line in lines:
-        for delivery in line.deliveries:
-            _deliver(settings, kafka, line.line_id, delivery, shutdown, stack)
+        checks += [_deliver(settings, kafka, line.line_id, delivery, shutdown, stack) for delivery in line.deliveries]
     set_aside_what_started()
     health.set_ready(True)
     try:
@@ -243,8 +242,12 @@ def _deliver(
     delivery: Delivery,
     shutdown: Shutdown,
     stack: contextlib.ExitStack,
-) -> None:
-    """Serve one receiver on a thread of its own, as a consumer group that stands where the receiver stands."""
+) -> Callable[[], None]:
+    """Serve one receiver on a thread of its own, as a consumer group that stands where the receiver stands.
+
+    Returns:
+        Raises what ended it, if anything did.
+    """
     group = f"{settings.kafka.group or NAME}-{line_id}-{delivery.name}"
     # A receiver that is away or slow says nothing about the service.
     health = Health()
@@ -267,16 +270,22 @@ def _deliver(
                 times=LoopTimes(drain_s=min(5.0, settings.drain_s / 2)),
                 max_records=100,
             ).run()
-        except Exception:
+        except Exception as error:
             if not shutdown.requested:
                 LOG.exception("a receiver is served no more: %s", delivery.name)
-                shutdown.request()
+                failures.append(error)
 
+    def check() -> None:
+        if failures:
+            raise failures[0]
+
+    failures: list[Exception] = []
     delivery.start()
     thread = threading.Thread(target=work, name=f"receiver-{delivery.name}", daemon=True)
     thread.start()
     stack.callback(delivery.close)
     stack.callback(thread.join, settings.drain_s / 2)
+    return check
 
 
 def _watch(checks: Sequence[Callable[[], None]], shutdown: Shutdown) -> None:
@@ -285,7 +294,7 @@ def _watch(checks: Sequence[Callable[[], None]], shutdown: Shutdown) -> None:
     def look() -> None:
         while not shutdown.wait(_CHECK_S):
             try:
-                for check in checks:
+                for check in tuple(checks):
                     check()
             except BaseException:
                 LOG.exception("a line is served no more")

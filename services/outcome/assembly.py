@@ -113,7 +113,16 @@ class LineBuilder:
                 line.line_id,
                 plcs,
                 deliveries,
-                Triggering(line.line_id, products, line.recipes, line.product, line.cycle_time_ms, tell=self._tell),
+                Triggering(
+                    line.line_id,
+                    products,
+                    line.recipes,
+                    line.product,
+                    line.cycle_time_ms,
+                    # The part is answered by its deadline, with or without a picture.
+                    ask=lambda part: asker.ask(part, lambda _part_id, _why: None),
+                    tell=self._tell,
+                ),
                 asker,
                 _alarms(line, files),
                 _reference(line, files),

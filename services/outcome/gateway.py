@@ -134,6 +134,7 @@ class LineGateway:
         Raises:
             UnavailableError: When an address cannot be served on.
         """
+        self._tell_again()
         self._asker.start()
         for plc in self._plcs:
             plc.connection.start()
@@ -172,6 +173,7 @@ class LineGateway:
             # The line first: alarms may wait, a reject gate does not.
             if plc.triggered or not old:
                 plc.connection.take_outcome(outcome)
+        self._triggering.note(outcome.part_id)
         with self._lock:
             self._judge(outcome)
             watchers = tuple(self._watchers)
@@ -182,17 +184,16 @@ class LineGateway:
         if self._reference.is_reference(outcome.part_id):
             events = self._reference.take(outcome)
             if events:
-                self._files.reference.save(self._reference.to_json())
+                # Told first: killed in between, the outcome is read again and tells the same events.
                 self._tell(tuple(self._of_reference(event) for event in events))
+                self._files.reference.save(self._reference.to_json())
             return
         raised = self._alarms.take(outcome)
         for alarm in raised:
             LOG.warning("alarm: %s", alarm.text, extra={"line": self.line_id, "alarm": alarm.alarm_id})
         if raised:
             self._save_alarms()
-            self._tell(
-                tuple(self._event(LineEventKind.ALARM_RAISED, alarm.raised_at_ns, alarm=alarm) for alarm in raised)
-            )
+            self._tell(tuple(map(self._raised, raised)))
 
     def watch(self, watcher: Callable[[Outcome], None]) -> Callable[[], None]:
         """Tell somebody of each outcome from now on; returns what ends it.
@@ -216,10 +217,7 @@ class LineGateway:
 
     def trigger(self, connection: str, recipe: str, lot: str, part: str) -> TriggeredPart:
         """Take a trigger that came as a message; raises ``InvalidInputError`` where it breaks a rule."""
-        taken = self._triggering.trigger(connection, recipe, lot, part)
-        # The part is answered by its deadline, with or without a picture.
-        self._asker.ask(taken, lambda _part_id, _why: None)
-        return taken
+        return self._triggering.trigger(connection, recipe, lot, part)
 
     def acknowledge(self, alarm_id: str, person: str, note: str) -> Alarm:
         """Acknowledge an alarm; raises ``NotFoundError`` and ``InvalidInputError`` as the board does."""
@@ -228,7 +226,7 @@ class LineGateway:
             alarm = self._alarms.acknowledge(alarm_id, person, at_ns, note)
             if alarm.acknowledged_at_ns == at_ns:
                 self._save_alarms()
-                self._tell((self._event(LineEventKind.ALARM_ACKNOWLEDGED, at_ns, alarm=alarm, actor=person),))
+                self._tell((self._acknowledged(alarm),))
         self.look()
         return alarm
 
@@ -324,6 +322,20 @@ class LineGateway:
         )
 
     # ---- record
+
+    def _tell_again(self) -> None:
+        """Tell what an earlier life may have saved and not told; told again it has the same ids."""
+        past = self._alarms.past[:1]
+        events = (*map(self._raised, (*self._alarms.standing, *past)), *map(self._acknowledged, past))
+        if events:
+            self._tell(events)
+
+    def _raised(self, alarm: Alarm) -> LineEvent:
+        return self._event(LineEventKind.ALARM_RAISED, alarm.raised_at_ns, alarm=alarm)
+
+    def _acknowledged(self, alarm: Alarm) -> LineEvent:
+        at_ns, person = alarm.acknowledged_at_ns, alarm.acknowledged_by
+        return self._event(LineEventKind.ALARM_ACKNOWLEDGED, at_ns, alarm=alarm, actor=person)
 
     def _save_alarms(self) -> None:
         self._files.alarms.save(self._alarms.to_json())

@@ -199,8 +199,9 @@ class PlcConnection:
         if self._untold:
             self._tell(self._untold)
         part = self._machine.memory.part
-        if part is not None and self._machine.state is HandshakeState.BUSY:
-            LOG.info("part %s waits for its answer since an earlier life", part.part_id)
+        if part is not None:
+            # Also where it has its answer already: killed before it was announced, nobody else would know of it.
+            LOG.info("part %s is before the cameras since an earlier life", part.part_id)
             self._ask(part)
 
     def _as_it_stands(self, inputs: PlcInputs, *, written: bool) -> PlcInputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Final, Protocol
 from services.core.errors import InvalidInputError
 from services.core.identity import line_event_id, validate_id
 from services.core.line_event import LineEvent, LineEventKind
+from services.core.part_names import PartNames
 from services.core.plc import TriggeredPart
 
 _NS_PER_MS: Final = 1_000_000
@@ -27,6 +27,7 @@ class Triggering:
         recipes: Product by what is said for it.
         product: What is made until somebody says otherwise.
         cycle_time_ms: The answer is due this long after the trigger.
+        ask: Has the part announced and pictures of it taken; returns once the announcement is safe.
         tell: Puts events on record.
         clock_ns: Wall clock.
     """
@@ -39,6 +40,7 @@ class Triggering:
         product: str,
         cycle_time_ms: int,
         *,
+        ask: Callable[[TriggeredPart], None],
         tell: Callable[[Sequence[LineEvent]], None],
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -50,7 +52,8 @@ class Triggering:
         self._cycle_time_ms = cycle_time_ms
         self._tell = tell
         self._clock_ns = clock_ns
-        self._numbers = itertools.count(1)
+        self._ask = ask
+        self._names = PartNames(line_id)
         self._lock = threading.Lock()
 
     @property
@@ -70,7 +73,7 @@ class Triggering:
             connection: Where it came from.
             recipe: A product, or what stands for one; empty keeps it.
             lot: Empty keeps it.
-            part: The part's own id; empty lets it be named.
+            part: The part's own id, which gets a number where it was here a moment ago; empty lets it be named.
 
         Raises:
             InvalidInputError: If there is no such recipe, or lot or part are no ids; that is on record.
@@ -89,10 +92,17 @@ class Triggering:
             if product != self._product:
                 self._product = product
                 self._say(LineEventKind.RECIPE_CHANGED, connection, now_ns)
-            part_id = part or f"{self._line_id[:80]}-{now_ns // _NS_PER_MS:x}-{next(self._numbers):04d}"
             deadline_at_ns = now_ns + self._cycle_time_ms * _NS_PER_MS
-            self._say(LineEventKind.TRIGGERED, connection, now_ns, part_id=part_id)
-            return TriggeredPart(part_id, product, self._lot, now_ns, deadline_at_ns)
+            taken = TriggeredPart(self._names.give(part, now_ns), product, self._lot, now_ns, deadline_at_ns)
+            # First: a part that is announced has its answer, whatever becomes of this process.
+            self._ask(taken)
+            self._say(LineEventKind.TRIGGERED, connection, now_ns, part_id=taken.part_id)
+            return taken
+
+    def note(self, part_id: str) -> None:
+        """Remember the name of a part that the line has had an outcome of."""
+        with self._lock:
+            self._names.note(part_id)
 
     def _product_of(self, recipe: str) -> str:
         product = self._recipes.get(recipe, recipe) if recipe else self._product

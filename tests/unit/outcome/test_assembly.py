@@ -119,3 +119,16 @@ def test_while_outcomes_cannot_be_read_a_plc_without_triggers_is_at_the_safe_lev
     assert not lines.images["plc"].said().safe, "a triggered part has its deadline"
     lines.blind = ""
     wait_until(lambda: not lines.images["belt"].said().safe, "outcomes are read again")
+
+
+def test_an_alarm_that_was_saved_and_not_told_is_told_by_the_next_life_with_the_same_id(lines: BuiltLines) -> None:
+    line = lines.build()[LINE]
+    for number in range(1, 6):
+        line.take([outcome(Verdict.FAIL, number)])
+    line.acknowledge(line.state().alarms[0].alarm_id, "Ada", "seen")
+    kinds = (LineEventKind.ALARM_RAISED, LineEventKind.ALARM_ACKNOWLEDGED)
+    told = {event.event_id for kind in kinds for event in lines.record.of(kind)}
+    assert len(told) >= 2
+    lines.record.events.clear()
+    lines.build()[LINE].start()
+    assert {event.event_id for kind in kinds for event in lines.record.of(kind)} == told

@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def triggering(record: Record, clock: Clock) -> Triggering:
-    return Triggering(LINE, ("disc", "cap"), {"7": "cap"}, "", 800, tell=record.tell, clock_ns=clock)
+    return Triggering(LINE, ("disc", "cap"), {"7": "cap"}, "", 800, ask=record.ask, tell=record.tell, clock_ns=clock)
 
 
 def test_a_trigger_without_names_makes_what_is_made_and_names_the_part(
@@ -81,7 +81,7 @@ def test_what_breaks_a_rule_is_refused_and_on_record(
 
 
 def test_a_line_without_products_takes_no_trigger(record: Record) -> None:
-    triggering = Triggering(LINE, (), {}, "", 800, tell=record.tell)
+    triggering = Triggering(LINE, (), {}, "", 800, ask=record.ask, tell=record.tell)
     with pytest.raises(InvalidInputError, match="recipe must be one of no product, got ''"):
         triggering.trigger("grpc", "", "", "")
 
@@ -168,3 +168,26 @@ def test_what_ends_the_listening_is_raised_to_whoever_checks(listener: TriggerLi
     wait_until(lambda: listener._failure is not None, "the thread ends")
     with pytest.raises(OSError, match="gone"):
         listener.check()
+
+
+def test_a_part_that_comes_round_again_has_a_name_and_so_an_answer_of_its_own(
+    triggering: Triggering, record: Record
+) -> None:
+    triggering.note("dmc-2")
+    names = [triggering.trigger("mes", "", "", part).part_id for part in ("dmc-1", "dmc-1", "dmc-2")]
+    assert names == ["dmc-1", "dmc-1.2", "dmc-2.2"]
+    assert [part.part_id for part in record.asked] == names
+
+
+def test_killed_before_it_is_told_a_triggered_part_is_announced(clock: Clock) -> None:
+    class KilledError(Exception):
+        pass
+
+    def die(_events: object) -> None:
+        raise KilledError
+
+    record = Record()
+    triggering = Triggering(LINE, ("disc",), {}, "", 800, ask=record.ask, tell=die, clock_ns=clock)
+    with pytest.raises(KilledError):
+        triggering.trigger("mes", "", "", "dmc-1")
+    assert [part.part_id for part in record.asked] == ["dmc-1"]
