@@ -14,6 +14,7 @@ for name in "$@"; do sed -i "/^${name}==/d" "$keep"; done
   --no-emit-trusted-host --no-annotate --no-header --allow-unsafe --constraint "$keep" --output-file "$fresh" pyproject.toml
 {
   echo "# Every package of a checkout, written by deploy/lock.sh from pyproject.toml; see docs/development.md."
+  # pip itself stays as the virtual environment brings it: it would have to replace itself while it installs.
   # What follows a '+' names one build of a version (CPU, CUDA): which one is right differs from machine to machine.
-  grep -E '^[A-Za-z0-9._-]+==' "$fresh" | sed -E 's/\+[A-Za-z0-9.]+$//'
+  grep -E "^[A-Za-z0-9._-]+==" "$fresh" | grep -v "^pip==" | sed -E 's/\+[A-Za-z0-9.]+$//'
 } >requirements.lock
