@@ -7,6 +7,7 @@ nothing is decompressed, and the time taken is bounded by the size of the data.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -21,8 +22,13 @@ ImageFormat = Literal["jpeg", "png", "bmp", "tiff"]
 
 # Far above what cameras write; a walk in Python must not be made to last seconds by a file of empty segments.
 _MAX_JPEG_SEGMENTS: Final = 4096
+# A decoder goes over the whole picture for each scan: 400 empty ones, 20 KB, cost it 40 s. Encoders write 10 to 15.
+_MAX_JPEG_SCANS: Final = 32
 _MAX_PNG_CHUNKS: Final = 65_536
 _MAX_TIFF_STRIPS: Final = 1 << 20
+
+# Within a scan's data 0xFF is followed by 0x00 or a restart marker; anything else begins a segment.
+_NEXT_JPEG_SEGMENT: Final = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)
 
 _ORIENTATION_TAG: Final = 274
 _EXTRA_SAMPLES_TAG: Final = 338
@@ -110,7 +116,24 @@ def _parse_jpeg(data: bytes) -> ImageHeader:
     # Within the scan every 0xFF of the data is followed by 0x00, so an end marker there can only be the real one.
     if data.rfind(b"\xff\xd9", position) < 0:
         raise TruncatedImageError(f"a JPEG must end with its end marker, got {len(data)} bytes without one")
+    _check_jpeg_scans(data, position)
     return ImageHeader("jpeg", frame[0], frame[1], frame[2], orientation)
+
+
+def _check_jpeg_scans(data: bytes, position: int) -> None:
+    """Count the scans from the first one's data on; raises where a decoder would be kept busy by them."""
+    scans = 1
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _NEXT_JPEG_SEGMENT.search(data, position)
+        if found is None or found[0] == b"\xff\xd9":
+            return
+        scans += found[0] == b"\xff\xda"
+        if scans > _MAX_JPEG_SCANS:
+            raise UnsupportedImageError(f"a JPEG must have at most {_MAX_JPEG_SCANS} scans, got more")
+        position = found.end()
+        if position + 2 <= len(data):
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    raise ImageError(f"a JPEG must end within {_MAX_JPEG_SEGMENTS} segments, got more")
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
