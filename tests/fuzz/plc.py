@@ -12,7 +12,7 @@ with instrumented(__name__):
     from services.adapters.modbusmap import COILS, INPUT_COUNT, unpack_inputs
     from services.adapters.mqtt_message import parse_trigger
     from services.adapters.opcuaserver import header_problem
-    from services.adapters.processimage import MAX_TEXT, readable_text
+    from services.adapters.processimage import MAX_TEXT, UNREADABLE, readable_text
     from services.adapters.sparkplug import decode_payload, encode_payload
 
 NAME = "plc"
@@ -28,16 +28,21 @@ def check(data: bytes) -> None:
     elif way == 2:
         assert isinstance(header_problem(body[:8]), str)
     elif way == 3:
-        text = readable_text(body.decode("utf-8", "replace"))
-        assert len(text) <= MAX_TEXT
-        assert text.isascii()
+        _is_readable(readable_text(body.decode("utf-8", "replace")))
     elif way == 4:
         padded = body.ljust(2 * INPUT_COUNT, b"\0")
         registers = [int.from_bytes(padded[place : place + 2], "big") for place in range(0, 2 * INPUT_COUNT, 2)]
         inputs = unpack_inputs([bool(padded[0] >> bit & 1) for bit in range(len(COILS))], registers)
-        assert all(text.isascii() and len(text) <= MAX_TEXT for text in (inputs.recipe, inputs.lot, inputs.part))
+        for text in (inputs.recipe, inputs.lot, inputs.part):
+            _is_readable(text)
     else:
         asyncio.run(_modbus(body))
+
+
+def _is_readable(text: str) -> None:
+    assert len(text) <= MAX_TEXT
+    assert text.replace(UNREADABLE, "").isascii()
+    assert text.replace(UNREADABLE, "").isprintable()
 
 
 def _sparkplug(body: bytes) -> None:
