@@ -411,3 +411,15 @@ def test_counting_scans_takes_no_time_either() -> None:
         with pytest.raises(ImageError):
             decode(data[:-2] + filling + b"\xff\xda\x00\x02" * 40 + data[-2:], LIMITS)
         assert time.perf_counter() - started < 1.0
+
+
+def test_a_png_holds_no_more_than_its_pixels() -> None:
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
+    rows = b"".join(b"\0" + bytes(192) for _ in range(64))
+    start, end = b"\x89PNG\r\n\x1a\n" + header, png_chunk(b"IEND", b"")
+    assert decode(start + png_chunk(b"IDAT", zlib.compress(rows, 0)) + end, LIMITS).shape == (64, 64, 3)
+    # 100 KB that a decoder would unpack to 100 MB, and throw away.
+    much = zlib.compress(rows + bytes(100_000_000), 9)
+    halves = png_chunk(b"IDAT", much[:50_000]) + png_chunk(b"IDAT", much[50_000:])
+    with pytest.raises(ImageError, match="64 x 64 must have at most 90240 bytes of pixels, got 97"):
+        decode(start + halves + end, LIMITS)
