@@ -49,7 +49,7 @@ def _state(kind: str) -> bytes:
     rows = np.random.default_rng(0).normal(size=(12, 2))
     made = {
         "hbos": lambda: HBOS(n_bins=3).fit(rows),
-        "knn": lambda: KNN(n_neighbors=2, algorithm="kd_tree").fit(rows),
+        "knn": lambda: KNN(n_neighbors=2).fit(rows),
         "iforest": lambda: IForest(n_estimators=1, random_state=0).fit(rows),
         "features": lambda: make_pipeline(StandardScaler(), PCA(1)).fit(rows),
     }

@@ -67,7 +67,8 @@ def run(name: str, check: Callable[[bytes], object], mutate: Mutate | None = Non
         return
     import atheris
 
-    arguments = [sys.argv[0], *_BOUNDS, *sys.argv[1:]]
+    # libFuzzer starts itself again to merge corpora, through a shell.
+    arguments = [f"{sys.executable} -m tests.fuzz.{name}", *_BOUNDS, *sys.argv[1:]]
     dictionary = CORPUS / f"{name}.dict"
     if dictionary.exists():
         arguments.insert(1, f"-dict={dictionary}")

@@ -34,8 +34,8 @@ TARGETS: Final = (
 )
 
 #: A corpus is read by every check of every change: the smallest inputs are kept.
-MOST_INPUTS: Final = 150
-MOST_BYTES: Final = 4_096
+MOST_INPUTS: Final = 100
+MOST_BYTES: Final = 2_048
 
 
 def main() -> None:

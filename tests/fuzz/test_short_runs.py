@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from services.core.errors import InvalidInputError
+from tests.fuzz import harness
 from tests.fuzz.harness import CORPUS, files_of
 from tests.fuzz.seeds import TARGETS
 
@@ -37,12 +40,30 @@ def test_nothing_but_a_refusal_comes_of_whatever_is_given(name: str, tmp_path: P
     assert ran.returncode == 0, ran.stderr[-4_000:]
 
 
-@pytest.mark.parametrize("name", TARGETS)
+# The encoders of the others write the same picture or detector in another way on another machine.
+@pytest.mark.parametrize("name", sorted({*TARGETS} - {"detector_state", "image", "review_mask"}))
 def test_what_the_corpus_begins_with_is_in_it(name: str) -> None:
     kept = {path.read_bytes() for path in files_of(CORPUS / name)}
-    assert set(importlib.import_module(f"tests.fuzz.{name}").seeds().values()) <= kept or name in {
-        # Its encoders write the same picture or state in another way on another machine.
-        "detector_state",
-        "image",
-        "review_mask",
-    }
+    assert set(importlib.import_module(f"tests.fuzz.{name}").seeds().values()) <= kept
+
+
+def test_where_atheris_does_not_run_the_corpus_is_replayed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(harness, "_has_atheris", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["tests.fuzz.tokens", str(tmp_path), "-runs=5"])
+    for data in (b"a", b"b"):
+        (tmp_path / data.decode()).write_bytes(data)
+    seen: list[bytes] = []
+    try:
+        harness.run("tokens", seen.append)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert seen == [b"a", b"b"]
+
+
+def test_only_a_refusal_is_taken_for_one() -> None:
+    def raising(error: Exception) -> None:
+        raise error
+
+    assert harness.refused(lambda: raising(InvalidInputError("a rule"))) is None
+    with pytest.raises(ValueError, match="a finding"):
+        harness.refused(lambda: raising(ValueError("a finding")))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -92,11 +93,12 @@ _BROKEN: Final = (
     ImportError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
-    RecursionError,
+    # Nested without end, not implemented, and a member that is encrypted.
+    RuntimeError,
     TypeError,
     ValueError,
+    struct.error,
     zipfile.BadZipFile,
 )
 

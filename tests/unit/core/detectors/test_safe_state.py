@@ -348,3 +348,11 @@ def test_a_search_tree_whose_last_nodes_claim_children_is_refused() -> None:
             return tuple(tree.__getstate__())
 
     assert not _kd_tree_holds(Childless())
+
+
+def test_a_member_that_says_it_is_encrypted_is_refused() -> None:
+    data = bytearray(state())
+    # The lowest bit of the flags, in the central directory's entry of the first array.
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(ModelFormatError, match=r"must be a whole archive of arrays, got .* is encrypted"):
+        load_state(bytes(data), "hbos", "detector.skops")
