@@ -9,7 +9,8 @@ one JSON tree and plain arrays), and before skops sees a file,
   skops offers to read out of the file is never asked for, and neither is skops' own list of what it trusts, which names
   far more than a fitted detector consists of.
 
-Afterwards the indices inside of search trees, which compiled code follows unchecked, are checked.
+Afterwards the indices and counts inside of search trees and support vector machines, which compiled code follows
+unchecked, are checked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import skops.io
 from numpy.typing import NDArray
 from sklearn.neighbors import KDTree
+from sklearn.svm import OneClassSVM
 from sklearn.tree._tree import Tree
 
 from services.core.errors import ModelFormatError
@@ -137,9 +139,11 @@ def load_state(data: bytes, kind: str, name: str) -> Any:
     given = f"{type(fitted).__module__}.{type(fitted).__qualname__}"
     if given != ALLOWED[kind][0]:
         raise ModelFormatError(f"{name}: must hold a {ALLOWED[kind][0]}, got a {given}")
-    for tree in _search_trees(fitted):
-        if not _holds(tree):
-            raise ModelFormatError(f"{name}: a search tree must point at its own nodes only, got one that does not")
+    for part in _compiled(fitted):
+        if not _holds(part):
+            raise ModelFormatError(
+                f"{name}: a {type(part).__name__} must point at what it holds only, got one that points elsewhere"
+            )
     return fitted
 
 
@@ -334,14 +338,15 @@ def _loader(node: Mapping[str, Any]) -> str:
     return "" if loader == _ARRAY and node["type"] != "numpy" else str(loader)
 
 
-def _search_trees(fitted: object) -> Iterator[Any]:
+def _compiled(fitted: object) -> Iterator[Any]:
+    """Find what compiled code follows without looking where it leads."""
     waiting, seen = [fitted], set()
     while waiting:
         one = waiting.pop()
         if id(one) in seen or isinstance(one, np.ndarray | str | bytes):
             continue
         seen.add(id(one))
-        if isinstance(one, KDTree | Tree):
+        if isinstance(one, KDTree | Tree | OneClassSVM):
             yield one
         elif isinstance(one, Mapping):
             waiting.extend(one.values())
@@ -351,12 +356,30 @@ def _search_trees(fitted: object) -> Iterator[Any]:
             waiting.extend(vars(one).values())
 
 
-def _holds(tree: Any) -> bool:
+def _holds(part: Any) -> bool:
     try:
-        return _kd_tree_holds(tree) if isinstance(tree, KDTree) else _decision_tree_holds(tree)
+        if isinstance(part, OneClassSVM):
+            return _machine_holds(part)
+        return _kd_tree_holds(part) if isinstance(part, KDTree) else _decision_tree_holds(part)
     except _BROKEN:
-        # A file may name a tree and leave out what is in it.
+        # A file may name one and leave out what is in it.
         return False
+
+
+def _machine_holds(machine: Any) -> bool:
+    vectors, inner = machine.support_vectors_, vars(machine)
+    count = len(vectors)
+    # libsvm reads as many coefficients as there are vectors, and one intercept.
+    return bool(
+        vectors.shape == (count, machine.n_features_in_)
+        and count > 0
+        and inner["_sparse"] is False
+        and machine.support_.shape == (count,)
+        and inner["_dual_coef_"].shape == machine.dual_coef_.shape == (1, count)
+        and inner["_intercept_"].shape == machine.intercept_.shape == (1,)
+        and inner["_n_support"].tolist() == [count, count]
+        and len(inner["_probA"]) == len(inner["_probB"]) == 0
+    )
 
 
 def _kd_tree_holds(tree: Any) -> bool:

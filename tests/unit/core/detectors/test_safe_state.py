@@ -16,6 +16,7 @@ import skops.io
 from pyod.models.hbos import HBOS
 from pyod.models.iforest import IForest
 from pyod.models.kde import KDE
+from pyod.models.ocsvm import OCSVM
 from sklearn.linear_model import LinearRegression
 
 from services.core.detectors.catalogue import fit_detector, load_detector
@@ -196,7 +197,7 @@ def test_a_forest_whose_trees_point_outside_of_themselves_is_refused() -> None:
                     members[name] = buffer.getvalue()
 
     tampered = {**kept, "detector.skops": repacked(kept["detector.skops"], misdirect)}
-    with pytest.raises(ModelFormatError, match="a search tree must point at its own nodes only"):
+    with pytest.raises(ModelFormatError, match="a Tree must point at what it holds only"):
         load_detector(spec, SHAPE, resigned(tampered))
 
 
@@ -356,3 +357,23 @@ def test_a_member_that_says_it_is_encrypted_is_refused() -> None:
     data[data.index(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(ModelFormatError, match=r"must be a whole archive of arrays, got .* is encrypted"):
         load_state(bytes(data), "hbos", "detector.skops")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("_dual_coef_", np.ones((1, 1))),
+        ("_intercept_", np.zeros(0)),
+        ("_n_support", np.array([1_000_000, 0], np.int32)),
+        ("support_vectors_", np.zeros((0, 3))),
+        ("support_", np.zeros(1, np.int32)),
+        ("_probA", np.zeros(1)),
+        ("_sparse", True),
+    ],
+)
+def test_a_support_vector_machine_whose_counts_do_not_fit_is_refused(attribute: str, value: Any) -> None:
+    fitted = OCSVM().fit(np.random.default_rng(0).normal(size=(40, 3)))
+    assert load_state(dump_state(fitted, "ocsvm"), "ocsvm", "detector.skops")
+    setattr(fitted.detector_, attribute, value)
+    with pytest.raises(ModelFormatError, match="a OneClassSVM must point at what it holds only"):
+        load_state(dump_state(fitted, "ocsvm"), "ocsvm", "detector.skops")
