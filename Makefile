@@ -40,7 +40,7 @@ smoke: install ## Send 300 frames through a line of its own and count what comes
 .PHONY: test
 test: install-checks ## Run every test, the fast ones first
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit
-	@$(PYTEST) tests/contract tests/integration tests/e2e tests/bench
+	@$(PYTEST) tests/contract tests/integration tests/e2e tests/bench tests/fuzz
 
 .PHONY: test-unit
 test-unit: install-checks ## Run the tests that need no server
@@ -65,7 +65,7 @@ bench-gpu: install ## Measure on a GPU; says so where there is none
 # ---- check
 
 .PHONY: check
-check: install-checks lint typecheck layers proto-check web-check ## Check format, rules, types, layers, protocol and page
+check: install-checks lint typecheck layers proto-check web-check security-check ## Check format, rules, types, layers, protocol and page
 
 .PHONY: fmt
 fmt: install-checks ## Format the code
@@ -87,6 +87,7 @@ docs: install ## Write docs/settings.md anew from the settings
 typecheck: install-checks ## Check types
 	@$(BIN)/mypy
 	@$(BIN)/mypy --strict deploy/install.py
+	@$(BIN)/mypy --strict deploy/security_check.py
 
 .PHONY: layers
 layers: install-checks ## Check which package may import which
@@ -96,6 +97,10 @@ layers: install-checks ## Check which package may import which
 web-check: install-checks ## Check types and rules of the page, and run its own tests
 	@deploy/npm run check
 	@deploy/npm test
+
+.PHONY: security-check
+security-check: install-checks ## Check known weaknesses, licences, secrets and calls that run what they read
+	@deploy/security-check
 
 # ---- protocol
 

@@ -163,6 +163,6 @@ def _epoch(key: str) -> int:
 def _is_released(data: bytes) -> bool:
     try:
         said = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(said, dict) and said.get("released") is True

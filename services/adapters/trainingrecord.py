@@ -251,7 +251,7 @@ class TrainingRecord:
             return frozenset(str(one) for one in json.loads(self._store.get(key))["review_ids"])
         except NotFoundError:
             return frozenset()
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             # Then all answers count as new: a run too many does no harm.
             self._on_damaged(key, EventDecodeError(f"{key}: must hold review_ids as JSON, got {error}"))
             return frozenset()
@@ -277,7 +277,7 @@ class TrainingRecord:
             return str(json.loads(self._store.get(key, max_bytes=_MAX_WISH_BYTES))["actor"])
         except NotFoundError:
             return ""
-        except (ValueError, KeyError, TypeError, InvalidInputError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidInputError) as error:
             self._on_damaged(key, EventDecodeError(f"{key}: must hold an actor as JSON, got {error}"))
             return ""
 

@@ -7,6 +7,7 @@ nothing is decompressed, and the time taken is bounded by the size of the data.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -21,8 +22,16 @@ ImageFormat = Literal["jpeg", "png", "bmp", "tiff"]
 
 # Far above what cameras write; a walk in Python must not be made to last seconds by a file of empty segments.
 _MAX_JPEG_SEGMENTS: Final = 4096
+# A decoder goes over the whole picture for each scan: 400 empty ones, 20 KB, cost it 40 s. Encoders write 10 to 15.
+_MAX_JPEG_SCANS: Final = 32
+#: By colour type: grey, colour, palette, grey and alpha, colour and alpha.
+_PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_SLACK_BYTES: Final = 65_536
 _MAX_PNG_CHUNKS: Final = 65_536
 _MAX_TIFF_STRIPS: Final = 1 << 20
+
+# Within a scan's data 0xFF is followed by 0x00 or a restart marker; anything else begins a segment.
+_NEXT_JPEG_SEGMENT: Final = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)
 
 _ORIENTATION_TAG: Final = 274
 _EXTRA_SAMPLES_TAG: Final = 338
@@ -110,7 +119,24 @@ def _parse_jpeg(data: bytes) -> ImageHeader:
     # Within the scan every 0xFF of the data is followed by 0x00, so an end marker there can only be the real one.
     if data.rfind(b"\xff\xd9", position) < 0:
         raise TruncatedImageError(f"a JPEG must end with its end marker, got {len(data)} bytes without one")
+    _check_jpeg_scans(data, position)
     return ImageHeader("jpeg", frame[0], frame[1], frame[2], orientation)
+
+
+def _check_jpeg_scans(data: bytes, position: int) -> None:
+    """Count the scans from the first one's data on; raises where a decoder would be kept busy by them."""
+    scans = 1
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        found = _NEXT_JPEG_SEGMENT.search(data, position)
+        if found is None or found[0] == b"\xff\xd9":
+            return
+        scans += found[0] == b"\xff\xda"
+        if scans > _MAX_JPEG_SCANS:
+            raise UnsupportedImageError(f"a JPEG must have at most {_MAX_JPEG_SCANS} scans, got more")
+        position = found.end()
+        if position + 2 <= len(data):
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    raise ImageError(f"a JPEG must end within {_MAX_JPEG_SEGMENTS} segments, got more")
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
@@ -142,9 +168,9 @@ def _parse_png(data: bytes) -> ImageHeader:
         if len(data) < 16:
             raise TruncatedImageError(f"a PNG's header must be complete, got {len(data)} bytes")
         raise ImageError(f"a PNG must start with its IHDR chunk, got {data[12:16]!r}")
-    width, height, depth = struct.unpack_from(">IIB", data, 16)
+    width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
     view = memoryview(data)
-    position, orientation, has_pixels = 8, 1, False
+    position, orientation, pixel_bytes = 8, 1, -1
     for _ in range(_MAX_PNG_CHUNKS):
         if position + 12 > len(data):
             raise TruncatedImageError(f"a PNG must end with its IEND chunk, got {len(data)} bytes without one")
@@ -155,7 +181,8 @@ def _parse_png(data: bytes) -> ImageHeader:
         (stored,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(view[position + 4 : end - 4]) != stored:
             raise ImageError(f"a PNG chunk must match its checksum, got a damaged {kind!r} at byte {position}")
-        has_pixels = has_pixels or kind == b"IDAT"
+        if kind == b"IDAT":
+            pixel_bytes = max(0, pixel_bytes) + length
         if kind == b"eXIf":
             orientation = _exif_orientation(data[position + 8 : end - 4])
         if kind == b"IEND":
@@ -163,8 +190,13 @@ def _parse_png(data: bytes) -> ImageHeader:
         position = end
     else:
         raise ImageError(f"a PNG must have at most {_MAX_PNG_CHUNKS} chunks, got more")
-    if not has_pixels:
+    if pixel_bytes < 0:
         raise TruncatedImageError("a PNG must hold pixel data, got no IDAT chunk")
+    # A decoder unpacks whatever comes behind the last row too, a thousand bytes for one.
+    row_bytes = (width * depth * _PNG_CHANNELS.get(colours, 4) + 7) // 8 + 1
+    most = 2 * row_bytes * height + _PNG_SLACK_BYTES
+    if pixel_bytes > most:
+        raise ImageError(f"a PNG of {width} x {height} must have at most {most} bytes of pixels, got {pixel_bytes}")
     return ImageHeader("png", width, height, 16 if depth == 16 else 8, orientation)
 
 

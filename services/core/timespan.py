@@ -10,6 +10,8 @@ from typing import Final
 from services.core.errors import InvalidInputError
 
 _MS_PER_S: Final = 1000
+#: What a calendar can name; a time zone behind UTC reaches beyond it.
+_LAST_MS: Final = 253_402_300_799_999
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhdw])\Z", re.ASCII)
 _RULE: Final = "a time must be ISO 8601 (2026-11-25T14:00 or 2026-11-25T14:00:00Z) or how long ago (90m, 2h, 3d)"
@@ -88,5 +90,7 @@ def parse_moment(text: str, now_ms: int) -> int:
 
 def shown(moment_ms: int) -> str:
     """A moment for people, in UTC, to the second."""
+    if moment_ms > _LAST_MS:
+        return "after the year 9999"
     at = datetime.datetime.fromtimestamp(moment_ms // _MS_PER_S, tz=datetime.UTC)
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")

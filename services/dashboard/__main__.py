@@ -30,6 +30,7 @@ from services.core import topics
 from services.core.errors import SettingsError
 from services.dashboard.app import explanation_index, live_bounds, make_app, make_context
 from services.dashboard.components import Check, ComponentBoard, ComponentPoller, call_check, http_check
+from services.dashboard.connections import MAX_HEADER_BYTES, bounded_protocol
 from services.dashboard.feed import KAFKA, ExplanationFeed, OutcomeFeed, VerdictFeed
 from services.dashboard.lines import LineBoard, LinePoller, Lines
 from services.dashboard.linestate import GrpcLineStates
@@ -145,6 +146,8 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
             # Whom a proxy names is for sign_in.trusted_proxies to say, not for whoever connects from this machine.
             proxy_headers=False,
             timeout_graceful_shutdown=_WEB_GRACE_S,
+            http=bounded_protocol(settings.web),
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
     )
     # Beside the main thread: uvicorn then leaves the signals to us.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from starlette.routing import compile_path
@@ -26,6 +28,11 @@ class Rule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pattern", compile_path(self.path)[0])
+
+    @property
+    def cost(self) -> int:
+        """How many requests it counts for, see :data:`COSTS`."""
+        return COSTS.get((self.method, self.path.removeprefix(_V1)), 1)
 
     @property
     def strictness(self) -> int:
@@ -118,6 +125,30 @@ RULES: Final[tuple[Rule, ...]] = (
     # What is carried away is written down, although nothing changes.
     Rule("GET", f"{_V1}/exports", Permission.EXPORT, "export"),
     _post("/exports", Permission.EXPORT, "export"),
+)
+
+
+#: What takes a service, a processor or a disk more than a look-up, in look-ups.
+COSTS: Final[Mapping[tuple[str, str], int]] = MappingProxyType(
+    {
+        # A password's hash takes 32 MiB and a third of a second.
+        ("POST", "/session"): 20,
+        ("POST", "/session/password"): 20,
+        ("POST", "/users"): 20,
+        ("POST", "/users/{name:path}"): 20,
+        ("GET", "/frames/{frame_id}/explain"): 20,
+        ("GET", "/cases/{case_id}/neighbours"): 10,
+        ("POST", "/cases/{case_id}/neighbours"): 10,
+        ("POST", "/reviews/bulk"): 20,
+        ("GET", "/search"): 5,
+        ("GET", "/statistics"): 5,
+        ("GET", "/statistics.csv"): 5,
+        ("GET", "/changes/{alias}/{revision}"): 5,
+        ("GET", "/parts/{frame_id}"): 5,
+        ("POST", "/training/runs"): 100,
+        ("GET", "/exports"): 100,
+        ("POST", "/exports"): 100,
+    }
 )
 
 

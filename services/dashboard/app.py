@@ -43,6 +43,7 @@ from services.dashboard.posted import (
     SlowBodyError,
     what_is_wrong,
 )
+from services.dashboard.rates import Rates
 from services.dashboard.reviewing import FeedbackService, NoFeedbackError, Reviewing
 from services.dashboard.routes.changes import change_routes
 from services.dashboard.routes.explanations import explanation_routes
@@ -181,6 +182,7 @@ def make_context(
         search=search,
         signing=SigningIn(settings.sign_in, accounts, provider, clock_ns=clock_ns),
         bodies=Bodies(),
+        rates=Rates(settings.web.requests_per_s),
         pictures=Pictures(store, fetcher, limits, settings.pictures),
         picture_pool=ThreadPoolExecutor(settings.pictures.workers, thread_name_prefix="picture"),
         picture_slots=asyncio.Semaphore(settings.pictures.workers + settings.pictures.max_waiting),
@@ -234,7 +236,7 @@ def make_app(context: Context) -> FastAPI:
         app.mount("/assets", HashedFiles(directory=context.static_dir / "assets"), name="assets")
     app.add_api_route("/api/{rest:path}", _no_such_route, include_in_schema=False)
     app.include_router(page_routes(context.static_dir))
-    app.add_middleware(Guard, signing=context.signing)
+    app.add_middleware(Guard, signing=context.signing, rates=context.rates)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=context.settings.web.host_list, www_redirect=False)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Leaving, stream=context.stream)

@@ -159,6 +159,6 @@ def _why_not_ready(status: int, body: bytes) -> str:
     try:
         waiting_for = json.loads(body)["waiting_for"]
         reasons = "; ".join(f"{name}: {why}" for name, why in waiting_for.items())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         reasons = ""
     return plain(reasons or f"HTTP {status}")

@@ -21,6 +21,7 @@ from services.dashboard.ondemand import OnDemand
 from services.dashboard.overlays import Overlays
 from services.dashboard.pictures import Pictures
 from services.dashboard.posted import Bodies
+from services.dashboard.rates import Rates
 from services.dashboard.reviewing import Reviewing
 from services.dashboard.settings import DashboardSettings
 from services.dashboard.signing import SigningIn
@@ -49,6 +50,7 @@ class Context:
     search: CaseSearch | None
     signing: SigningIn
     bodies: Bodies
+    rates: Rates
     pictures: Pictures
     picture_pool: ThreadPoolExecutor
     picture_slots: asyncio.Semaphore

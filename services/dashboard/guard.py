@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.adapters.accounts import Session
 from services.core.errors import ForbiddenError, SightlineError
 from services.dashboard.access_table import Rule, is_guarded, rule_for, target_of
+from services.dashboard.attempts import address_key
 from services.dashboard.posted import ForeignPageError, require_own_page
+from services.dashboard.rates import Rates, TooManyRequestsError
 from services.dashboard.signing import ACTIVE_HEADER, LOCAL_PERSON, Caller, SigningIn, set_caller
 from services.dashboard.views import encode, error_json
 from services.runtime.logging import get_logger
@@ -30,9 +32,10 @@ class SessionEndedError(Exception):
 class Guard:
     """Plain ASGI middleware, so that streams pass through unbuffered."""
 
-    def __init__(self, app: ASGIApp, signing: SigningIn) -> None:
+    def __init__(self, app: ASGIApp, signing: SigningIn, rates: Rates) -> None:
         self._app = app
         self._signing = signing
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer why not."""
@@ -50,6 +53,9 @@ class Guard:
             refusal = await self._admit(connection, rule, caller)
         except ForeignPageError as error:
             refusal = _refusal(error, 403)
+        except TooManyRequestsError as error:
+            refusal = _refusal(error, 429)
+            refusal.headers["Retry-After"] = str(error.wait_s)
         except ForbiddenError as error:
             await self._signing.write(caller, "refused", f"{method} {path}", "refused")
             refusal = _refusal(error, 403)
@@ -75,6 +81,9 @@ class Guard:
         used = connection.headers.get(ACTIVE_HEADER) == "1"
         caller.session = await self._signing.session(connection, used=used)
         caller.person = caller.session.person if caller.session else None
+        # Before anything is written down of what somebody may not do.
+        whose = f"address {address_key(caller.address)}" if caller.person is None else f"person {caller.person.name}"
+        self._rates.take(whose, 1 if rule is None else rule.cost)
         if rule is not None and rule.permission is None:
             return None
         if caller.person is None:

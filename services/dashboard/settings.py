@@ -42,8 +42,31 @@ class WebSettings(SettingsGroup):
         description="Comma-separated Host headers to answer; empty = loopback names if local, else any.",
     )
     max_streams: int = Field(default=64, ge=1, le=10_000, description="Most browsers on the live stream at once.")
+    max_streams_per_person: int = Field(
+        default=16,
+        ge=1,
+        le=10_000,
+        description="Most of them for one person; where nobody signs in, only the other bound.",
+    )
     send_timeout_s: float = Field(
         default=10.0, gt=0, le=120, description="A browser that takes no data for this long is disconnected."
+    )
+    max_connections: int = Field(default=1_024, ge=8, le=100_000, description="Most open connections.")
+    max_connections_per_address: int = Field(
+        default=256,
+        ge=8,
+        le=100_000,
+        description="Most of them from one address (of IPv6 from one /64); behind a proxy, as many as it opens.",
+    )
+    header_timeout_s: float = Field(
+        default=10.0, gt=0, le=120, description="A connection without a whole request for this long is ended."
+    )
+    requests_per_s: float = Field(
+        default=100.0,
+        ge=1,
+        le=100_000,
+        description="Requests of one person, or of one address of nobody, with ten seconds' worth at once; what costs "
+        "more than a look-up counts several times. Not where nobody signs in.",
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from starlette.responses import Response
@@ -54,6 +54,7 @@ class LiveStream:
         self._clock_ns = clock_ns
         self._epoch = secrets.token_hex(6)
         self.open_streams = 0
+        self.by_person: Counter[str] = Counter()
         self._draining = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Browsers at the same place get the same bytes, encoded once.
@@ -72,16 +73,18 @@ class LiveStream:
         body["components"] = components_json(self._board.read())
         return body
 
-    async def events(self, last_event_id: str, line_id: str | None) -> AsyncGenerator[bytes, None]:
+    async def events(self, last_event_id: str, line_id: str | None, who: str = "") -> AsyncGenerator[bytes, None]:
         """Yield events for one browser until it leaves or the service drains.
 
         Args:
             last_event_id: As the browser sends it on a reconnect; anything unknown gets a snapshot.
             line_id: Only this line.
+            who: The person, whose streams are counted; empty where nobody signs in.
         """
         self._loop = asyncio.get_running_loop()
         yield f"retry: {_RETRY_MS}\n\n".encode()
         self.open_streams += 1
+        self.by_person[who] += 1
         metrics.DASHBOARD_CLIENTS.set(self.open_streams)
         try:
             async for chunk in self._follow(self._cursor(last_event_id), line_id):
@@ -89,6 +92,9 @@ class LiveStream:
             yield b"event: bye\ndata: {}\n\n"
         finally:
             self.open_streams -= 1
+            self.by_person[who] -= 1
+            if not self.by_person[who]:
+                del self.by_person[who]
             metrics.DASHBOARD_CLIENTS.set(self.open_streams)
 
     async def _follow(self, cursor: int | None, line_id: str | None) -> AsyncIterator[bytes]:

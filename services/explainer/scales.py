@@ -191,7 +191,7 @@ class HeatScales:
             scale = HeatScale(float(found["low"]), float(found["high"]))
         except NotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, InvalidInputError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, InvalidInputError) as error:
             LOG.warning("the scale at %s cannot be read and is measured anew: %s", key, error)
             self._store.delete([key])
             return None

@@ -73,7 +73,7 @@ def from_disk(data: bytes) -> Outgoing:
         head = json.loads(data[_LENGTH_BYTES:end])
         headers = tuple((str(name), bytes.fromhex(value)) for name, value in head["headers"])
         refusal, reason = str(head["refusal"]), str(head["reason"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EventDecodeError(f"a spooled frame must have a head, got {len(data)} bytes: {error}") from error
     return Outgoing(decode_frame(data[end:]), headers, refusal, reason)
 

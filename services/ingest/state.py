@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from services.core.errors import InvalidInputError
 from services.ingest.source import Cursor
 from services.runtime.logging import get_logger
 
@@ -87,13 +88,27 @@ def line_epoch_ns(directory: Path, line_id: str) -> int:
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a file; empty when there is none or it is damaged."""
     try:
-        value = json.loads(path.read_bytes())
+        return json_object(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, InvalidInputError) as error:
         LOG.warning("a state file cannot be read and is begun anew: %s", error, extra={"file": str(path)})
         return {}
-    return value if isinstance(value, dict) else {}
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Read an object.
+
+    Raises:
+        InvalidInputError: If the bytes are something else.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"a state file must be JSON, got {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"a state file must hold an object, got {type(value).__name__}")
+    return value
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -125,7 +125,7 @@ def handshake_from_json(data: bytes | None) -> tuple[HandshakeMemory | None, tup
             saved.trigger,
             saved.result_ack,
         )
-    except (InvalidInputError, ValueError, TypeError) as error:
+    except (InvalidInputError, ValueError, TypeError, RecursionError) as error:
         LOG.error("what an earlier life of a handshake left is left out: %s", error)  # noqa: TRY400
         return None, ()
     return memory, events

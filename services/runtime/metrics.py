@@ -339,6 +339,11 @@ DASHBOARD_UNDECODABLE = Counter("sightline_dashboard_undecodable_total", "Record
 DASHBOARD_PICTURES = Counter(
     "sightline_dashboard_pictures_total", "Pictures asked for by browsers, by how it went.", ["outcome"]
 )
+DASHBOARD_REFUSED_CONNECTIONS = Counter(
+    "sightline_dashboard_refused_connections_total",
+    "Connections ended because there were too many (total, address) or no whole request came in time (slow).",
+    ["why"],
+)
 DASHBOARD_SIGN_INS = Counter(
     "sightline_dashboard_sign_ins_total", "Attempts to sign in to the dashboard, by how they went.", ["outcome"]
 )

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
@@ -241,8 +242,22 @@ class ServiceSettings(BaseSettings):
         if path:
             if not Path(path).is_file():
                 raise SettingsError(f"SIGHTLINE_CONFIG must name a readable YAML file, got {path!r}")
+            _check_file(Path(path))
             sources += (YamlConfigSettingsSource(settings_cls, yaml_file=path),)
         return sources
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file that the source would fail on, in words that do not quote it: it may hold secrets."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        where = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
+        raise SettingsError(f"SIGHTLINE_CONFIG must name a YAML file, got one that is none{where}") from None
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        raise SettingsError(f"SIGHTLINE_CONFIG must name a YAML file, got {type(error).__name__}") from None
+    if found is not None and not (isinstance(found, dict) and all(isinstance(name, str) for name in found)):
+        raise SettingsError("SIGHTLINE_CONFIG must name a YAML file of names with values, got something else")
 
 
 S = TypeVar("S", bound=ServiceSettings)

@@ -9,13 +9,15 @@ one JSON tree and plain arrays), and before skops sees a file,
   skops offers to read out of the file is never asked for, and neither is skops' own list of what it trusts, which names
   far more than a fitted detector consists of.
 
-Afterwards the indices inside of search trees, which compiled code follows unchecked, are checked.
+Afterwards the indices and counts inside of search trees and support vector machines, which compiled code follows
+unchecked, are checked.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -24,6 +26,7 @@ import numpy as np
 import skops.io
 from numpy.typing import NDArray
 from sklearn.neighbors import KDTree
+from sklearn.svm import OneClassSVM
 from sklearn.tree._tree import Tree
 
 from services.core.errors import ModelFormatError
@@ -92,11 +95,12 @@ _BROKEN: Final = (
     ImportError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
-    RecursionError,
+    # Nested without end, not implemented, and a member that is encrypted.
+    RuntimeError,
     TypeError,
     ValueError,
+    struct.error,
     zipfile.BadZipFile,
 )
 
@@ -135,9 +139,11 @@ def load_state(data: bytes, kind: str, name: str) -> Any:
     given = f"{type(fitted).__module__}.{type(fitted).__qualname__}"
     if given != ALLOWED[kind][0]:
         raise ModelFormatError(f"{name}: must hold a {ALLOWED[kind][0]}, got a {given}")
-    for tree in _search_trees(fitted):
-        if not (_kd_tree_holds(tree) if isinstance(tree, KDTree) else _decision_tree_holds(tree)):
-            raise ModelFormatError(f"{name}: a search tree must point at its own nodes only, got one that does not")
+    for part in _compiled(fitted):
+        if not _holds(part):
+            raise ModelFormatError(
+                f"{name}: a {type(part).__name__} must point at what it holds only, got one that points elsewhere"
+            )
     return fitted
 
 
@@ -172,15 +178,16 @@ def _check_archive(data: bytes, kind: str, name: str) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             _check_members(members, len(data), name)
-            for member in members:
-                if member.filename == _TREE:
-                    types = set(_types(json.loads(archive.read(member)), name))
-                else:
-                    _check_array(archive, member, name)
+            tree = json.loads(archive.read(_TREE))
+            types = set(_types(tree, name))
+            shapes = {one.filename: _check_array(archive, one, name) for one in members if one.filename != _TREE}
+            whole = _search_tree_nodes_hold(tree, shapes)
     except _BROKEN as error:
         raise ModelFormatError(f"{name}: must be a whole archive of arrays, got {error}") from error
     allowed = _PLAIN | {("TreeNode" if one.endswith(".Tree") else "ObjectNode", one) for one in ALLOWED[kind]}
     foreign = sorted(f"{kind_of_node} {given}" for kind_of_node, given in types - allowed)
+    if not whole:
+        raise ModelFormatError(f"{name}: a search tree must be whole and as its kind is kept, got one that is not")
     if foreign:
         raise ModelFormatError(f"{name}: must hold only what a fitted {kind} consists of, got {', '.join(foreign[:3])}")
 
@@ -201,8 +208,8 @@ def _check_members(members: list[zipfile.ZipInfo], size: int, name: str) -> None
         raise ModelFormatError(f"{name}: members must fit into the file's {size} bytes, got {total} in all")
 
 
-def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> None:
-    """Let an array through only if it is plain and as long as its header says."""
+def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> tuple[int, ...]:
+    """Let an array through only if it is plain and as long as its header says; gives its shape."""
     if not member.filename.endswith(".npy"):
         raise ModelFormatError(f"{name}: must hold arrays beside {_TREE}, got {ascii(member.filename)[:80]}")
     with archive.open(member) as file:
@@ -217,6 +224,7 @@ def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -
             f"{name}: {member.filename} must hold the array that its header states, got {member.file_size} bytes for "
             f"{dtype} {shape}"
         )
+    return tuple(shape)
 
 
 def _types(tree: object, name: str) -> Iterator[tuple[str, str]]:
@@ -234,14 +242,111 @@ def _types(tree: object, name: str) -> Iterator[tuple[str, str]]:
             waiting.extend((value, depth + 1) for value in node)
 
 
-def _search_trees(fitted: object) -> Iterator[Any]:
+def _search_tree_nodes_hold(tree: object, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell whether what compiled code takes over without a look has the form that it takes for granted.
+
+    A tuple that is too short, or a count beyond an array, would be read past its end while it is loaded.
+
+    Args:
+        tree: The JSON tree, not nested too deep.
+        shapes: Of the arrays, by file name.
+
+    Raises:
+        LookupError, TypeError, ValueError: If a node lacks what every one has.
+    """
+    # skops takes whatever it loaded first under a number, so all nodes of a number must be alike: as far as leaves and
+    # kinds go for every node, and in all of it for what is taken over without a look.
+    numbered: dict[Any, list[Mapping[str, Any]]] = {}
+    sealed: set[Any] = set()
+    for node in _nodes(tree):
+        if "__id__" in node:
+            numbered.setdefault(node["__id__"], []).append(node)
+        kind = node.get("__class__")
+        if kind in _TUPLES:
+            if not _is_whole(node, _TUPLES[kind]):
+                return False
+            sealed.add(node["content"]["__id__"])
+        elif kind == "Tree":
+            if not _is_whole_decision_tree(node, shapes):
+                return False
+            sealed |= {node["content"]["__id__"], node["__reduce__"]["args"]["__id__"]}
+    return all(
+        all(one == nodes[0] for one in nodes)
+        if number in sealed
+        else len({_outline(one, shapes) for one in nodes}) == 1
+        for number, nodes in numbered.items()
+    )
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def _outline(node: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> tuple[object, ...]:
+    """What a node is, without what lies below it."""
+    loader = node["__loader__"]
+    of_it: object = ""
+    if loader == "JsonNode":
+        of_it = str(node["content"])
+    elif loader == _ARRAY and node["type"] == "numpy":
+        of_it = shapes[node["file"]]
+    return (loader, node["__module__"], node["__class__"], of_it)
+
+
+_ARRAY: Final = "NdArrayNode"
+_VALUE: Final = "JsonNode"
+# In the order in which scikit-learn keeps them.
+_KD_TREE_PARTS: Final = (*[_ARRAY] * 4, *[_VALUE] * 7, "ObjectNode", _VALUE)
+_DISTANCE_PARTS: Final = (_VALUE, _ARRAY, _ARRAY)
+_TUPLES: Final = {"KDTree": _KD_TREE_PARTS, "EuclideanDistance64": _DISTANCE_PARTS}
+_DECISION_TREE_PARTS: Final = {"max_depth": _VALUE, "node_count": _VALUE, "nodes": _ARRAY, "values": _ARRAY}
+
+
+def _is_whole(node: Mapping[str, Any], parts: tuple[str, ...]) -> bool:
+    content = node["content"]
+    return content["__loader__"] == "TupleNode" and tuple(_loader(one) for one in content["content"]) == parts
+
+
+def _is_whole_decision_tree(node: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    arguments, content = node["__reduce__"]["args"], node["content"]
+    if arguments["__loader__"] != "TupleNode" or content["__loader__"] != "DictNode":
+        return False
+    given, parts = arguments["content"], content["content"]
+    if tuple(_loader(one) for one in given) != (_VALUE, _ARRAY, _VALUE):
+        return False
+    if {key: _loader(one) for key, one in parts.items()} != _DECISION_TREE_PARTS:
+        return False
+    n_outputs, node_count = json.loads(given[2]["content"]), json.loads(parts["node_count"]["content"])
+    return bool(
+        n_outputs >= 1
+        and shapes[given[1]["file"]] == (n_outputs,)
+        and node_count >= 1
+        and shapes[parts["nodes"]["file"]] == (node_count,)
+    )
+
+
+def _loader(node: Mapping[str, Any]) -> str:
+    loader = node["__loader__"]
+    # An array may be kept as JSON too, and then has no file whose shape is known.
+    return "" if loader == _ARRAY and node["type"] != "numpy" else str(loader)
+
+
+def _compiled(fitted: object) -> Iterator[Any]:
+    """Find what compiled code follows without looking where it leads."""
     waiting, seen = [fitted], set()
     while waiting:
         one = waiting.pop()
         if id(one) in seen or isinstance(one, np.ndarray | str | bytes):
             continue
         seen.add(id(one))
-        if isinstance(one, KDTree | Tree):
+        if isinstance(one, KDTree | Tree | OneClassSVM):
             yield one
         elif isinstance(one, Mapping):
             waiting.extend(one.values())
@@ -251,11 +356,40 @@ def _search_trees(fitted: object) -> Iterator[Any]:
             waiting.extend(vars(one).values())
 
 
+def _holds(part: Any) -> bool:
+    try:
+        if isinstance(part, OneClassSVM):
+            return _machine_holds(part)
+        return _kd_tree_holds(part) if isinstance(part, KDTree) else _decision_tree_holds(part)
+    except _BROKEN:
+        # A file may name one and leave out what is in it.
+        return False
+
+
+def _machine_holds(machine: Any) -> bool:
+    vectors, inner = machine.support_vectors_, vars(machine)
+    count = len(vectors)
+    # libsvm reads as many coefficients as there are vectors, and one intercept.
+    return bool(
+        vectors.shape == (count, machine.n_features_in_)
+        and count > 0
+        and inner["_sparse"] is False
+        and machine.support_.shape == (count,)
+        and inner["_dual_coef_"].shape == machine.dual_coef_.shape == (1, count)
+        and inner["_intercept_"].shape == machine.intercept_.shape == (1,)
+        and inner["_n_support"].tolist() == [count, count]
+        and len(inner["_probA"]) == len(inner["_probB"]) == 0
+    )
+
+
 def _kd_tree_holds(tree: Any) -> bool:
     data, order, nodes, bounds = (np.asarray(part) for part in tree.get_arrays())
     starts, ends = nodes["idx_start"], nodes["idx_end"]
     return bool(
         len(nodes) == int(tree.__getstate__()[6])
+        # The children of node i are 2i + 1 and 2i + 2, so whatever has none must say so.
+        and len(nodes) % 2 == 1
+        and nodes["is_leaf"][len(nodes) // 2 :].all()
         and bounds.shape == (2, len(nodes), data.shape[1])
         and _within(order, len(data))
         and len(order) == len(data)

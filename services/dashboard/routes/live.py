@@ -13,6 +13,7 @@ from services.dashboard.components import State
 from services.dashboard.context import Context
 from services.dashboard.live import PartView
 from services.dashboard.routes.lookup import look_up
+from services.dashboard.signing import caller_of
 from services.dashboard.stream import EventStreamResponse
 from services.dashboard.views import Json, components_json, encode, error_json, part_json
 
@@ -44,7 +45,13 @@ def live_routes(context: Context) -> APIRouter:
         if context.stream.open_streams >= context.settings.web.max_streams:
             message = f"at most {context.settings.web.max_streams} browsers may follow the line at once"
             return JsonBody(error_json("too_many_streams", message), 503, {"Retry-After": "5"})
-        events = context.stream.events(request.headers.get("last-event-id", ""), line_id)
+        caller = caller_of(request)
+        who = caller.session.person.name if caller.session else ""
+        most = context.settings.web.max_streams_per_person
+        if who and context.stream.by_person[who] >= most:
+            message = f"at most {most} browsers of one person may follow the line at once"
+            return JsonBody(error_json("too_many_streams", message), 503, {"Retry-After": "5"})
+        events = context.stream.events(request.headers.get("last-event-id", ""), line_id, who)
         return EventStreamResponse(events, context.settings.web.send_timeout_s)
 
     @router.get("/parts/{frame_id}")

@@ -175,3 +175,15 @@ def test_what_a_later_release_says_of_a_verdict_is_review() -> None:
     flips = run_from_message(trainer_service_pb2.TrainingRun.FromString(message.SerializeToString())).report
     assert flips is not None
     assert flips.flips[0].after.value == "review"
+
+
+def test_a_note_nested_without_end_counts_as_none(
+    record: TrainingRecord, store: MemoryObjectStore, damaged: list[str]
+) -> None:
+    record.put_learnt("default", {"a"})
+    record.wish_end(RUN.run_id, "ada")
+    for stored in list(store.list("training/")):
+        store.put(stored.key, b"[" * 2_000)
+    assert record.learnt("default") == frozenset()
+    assert record.end_wished_by(RUN.run_id) == ""
+    assert len(damaged) == 2

@@ -385,3 +385,41 @@ def test_a_thumbnail_fits_and_keeps_the_aspect_ratio() -> None:
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ImageLimits(**limits)  # type: ignore[arg-type]
+
+
+def with_scans(count: int, before_each: bytes = b"") -> bytes:
+    """A progressive JPEG that sends its last scan again and again."""
+    data = cv2.imencode(".jpg", scene(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = data[data.rfind(b"\xff\xda") : -2]
+    return data[:-2] + (before_each + last) * (count - data.count(b"\xff\xda")) + data[-2:]
+
+
+def test_a_progressive_jpeg_has_as_many_scans_as_encoders_write() -> None:
+    assert decode(with_scans(32), LIMITS).shape == scene().shape
+
+
+@pytest.mark.parametrize("hidden", [b"", b"\xff\xfe\x00\x04\xff\xd9", b"\xff\x01", b"\xff\xff", b"\xff\xd0"])
+def test_a_jpeg_of_many_scans_cannot_keep_the_decoder_busy_however_they_are_hidden(hidden: bytes) -> None:
+    with pytest.raises(UnsupportedImageError, match="at most 32 scans"):
+        decode(with_scans(400, hidden), LIMITS)
+
+
+def test_counting_scans_takes_no_time_either() -> None:
+    data = with_scans(11)
+    for filling in (b"\xff" * 4_000_000, b"\xff\x00" * 2_000_000, b"\xff\xfe\x00\x02" * 1_000_000):
+        started = time.perf_counter()
+        with pytest.raises(ImageError):
+            decode(data[:-2] + filling + b"\xff\xda\x00\x02" * 40 + data[-2:], LIMITS)
+        assert time.perf_counter() - started < 1.0
+
+
+def test_a_png_holds_no_more_than_its_pixels() -> None:
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
+    rows = b"".join(b"\0" + bytes(192) for _ in range(64))
+    start, end = b"\x89PNG\r\n\x1a\n" + header, png_chunk(b"IEND", b"")
+    assert decode(start + png_chunk(b"IDAT", zlib.compress(rows, 0)) + end, LIMITS).shape == (64, 64, 3)
+    # 100 KB that a decoder would unpack to 100 MB, and throw away.
+    much = zlib.compress(rows + bytes(100_000_000), 9)
+    halves = png_chunk(b"IDAT", much[:50_000]) + png_chunk(b"IDAT", much[50_000:])
+    with pytest.raises(ImageError, match="64 x 64 must have at most 90240 bytes of pixels, got 97"):
+        decode(start + halves + end, LIMITS)

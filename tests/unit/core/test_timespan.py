@@ -68,3 +68,8 @@ def test_the_beginning_belongs_to_a_window_and_the_end_does_not() -> None:
 
 def test_a_moment_is_shown_in_utc() -> None:
     assert shown(NOW_MS) == "2025-11-25T14:00:00Z"
+
+
+def test_a_moment_that_lies_beyond_the_calendar_in_utc_is_refused_like_any_other() -> None:
+    with pytest.raises(InvalidInputError, match="which is after the year 9999"):
+        parse_window("9999-12-31T23:59:59-23:59", "", NOW_MS)

@@ -23,7 +23,9 @@ OWN = {"X-Sightline": "1", "Content-Type": "application/json"}
 
 
 class SignedSite:
-    def __init__(self, static_dir: Path, provider: OpenIdProvider | None = None, **sign_in: Any) -> None:
+    def __init__(
+        self, static_dir: Path, provider: OpenIdProvider | None = None, requests_per_s: float = 100.0, **sign_in: Any
+    ) -> None:
         (static_dir / "index.html").write_text("<!doctype html><title>Sightline</title>")
         self.clock = Clock()
         self.accounts = make_accounts(self.clock)
@@ -31,7 +33,9 @@ class SignedSite:
         self.feedback = Feedback()
         broker = MemoryBroker()
         self.context = make_context(
-            DashboardSettings(web={"mode": "network"}, sign_in={"method": "local", **sign_in}),
+            DashboardSettings(
+                web={"mode": "network", "requests_per_s": requests_per_s}, sign_in={"method": "local", **sign_in}
+            ),
             model=LiveModel(),
             board=ComponentBoard(["kafka"]),
             store=MemoryObjectStore(),

@@ -1,18 +1,21 @@
-"""The access table against the application's own routes, each tried by everybody."""
+"""The access table and the page on signing in against the application's own routes, each tried by everybody."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from services.core.access import LOWEST_ROLE, Permission, Role
-from services.dashboard.access_table import RULES, Rule, is_guarded, rule_for, target_of
+from services.core.access import Permission
+from services.dashboard.access_table import RULES, is_guarded, rule_for, target_of
 from tests.unit.dashboard.reviewing import REVIEW_ID, UNKNOWN
 from tests.unit.dashboard.signing import OWN, SignedSite
 
+SIGNING_IN = Path(__file__).parents[3] / "docs" / "signing-in.md"
 PAGES = {"/", "/parts/{frame_id}", "/review", "/review/{case_id}", "/lines", "/line/{line}", "/{name}"}
 FILLED = {
     "review_id": REVIEW_ID,
@@ -103,31 +106,72 @@ def test_an_entry_says_what_a_request_is_about() -> None:
     assert target_of(rule, f"/api/v1/cases/{UNKNOWN}/reviews/{REVIEW_ID}/mask.png") == f"{UNKNOWN} {REVIEW_ID}"
 
 
-@pytest.mark.parametrize(
-    "rule", [rule for rule in RULES if rule.permission], ids=lambda rule: f"{rule.method} {rule.path}"
-)
-def test_an_address_lets_in_whom_the_table_lets_in(site: SignedSite, rule: Rule) -> None:
-    assert rule.permission is not None
-    lowest = LOWEST_ROLE[rule.permission]
-    for role, name in ((None, None), (Role.OPERATOR, "Olga"), (Role.ENGINEER, "Emil"), (Role.ADMIN, "Ada")):
+WHO = ("nobody", "operator", "engineer", "admin")
+NAMES = {"operator": "Olga", "engineer": "Emil", "admin": "Ada"}
+
+
+def rows(first: str) -> list[dict[str, str]]:
+    """The table of the page on signing in whose first column is called so, by the names of its columns."""
+    lines = SIGNING_IN.read_text().splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in takewhile(str.strip, lines[start:])]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+
+
+def written_rules() -> list[tuple[str, str, str, frozenset[str]]]:
+    """Method, address, permission and whom it lets in, as the page says."""
+    return [
+        (
+            row["Method"],
+            "/api/v1" + row["Address under `/api/v1`"].strip("`"),
+            row["Needs"].strip("`—"),
+            frozenset(who for who in WHO if row[who] == "yes"),
+        )
+        for row in rows("Method")
+    ]
+
+
+def test_the_page_lists_every_address_and_no_other() -> None:
+    written = [(method, path) for method, path, _, _ in written_rules()]
+    assert len(set(written)) == len(written)
+    assert set(written) == {(rule.method, rule.path) for rule in RULES}
+
+
+def test_the_page_says_the_same_of_a_permission_as_of_its_addresses() -> None:
+    may = {row["May"].split("`")[1]: {who for who in WHO if row.get(who) == "yes"} for row in rows("May")}
+    assert set(may) == {permission.value for permission in Permission}
+    for method, path, needs, let_in in written_rules():
+        assert let_in == (may[needs] if needs else set(WHO)), f"{method} {path}"
+
+
+@pytest.mark.parametrize(("method", "path", "needs", "let_in"), written_rules())
+def test_an_address_lets_in_exactly_whom_the_page_says(
+    site: SignedSite, method: str, path: str, needs: str, let_in: frozenset[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The live stream has no end; where it is full it says so, to whoever is let in.
+    monkeypatch.setattr(site.context.stream, "open_streams", site.context.settings.web.max_streams)
+    for who in WHO:
         browser = site.browser()
-        if name is not None:
+        if who in NAMES:
             # Without the wait of a sign-in, and anew for each: some of these end their own session.
-            found = site.accounts.sign_in(name, "correct horse battery")
+            found = site.accounts.sign_in(NAMES[who], "correct horse battery")
             assert found is not None
             browser.client.cookies.set("__Host-sightline", found[0])
-        if rule.path.endswith("/stream"):
-            continue
-        path = filled(rule.path)
-        json = None if rule.method == "GET" else {}
-        answer = browser.client.request(rule.method, path, json=json, headers=OWN)
+        answer = browser.client.request(method, filled(path), json=None if method == "GET" else {}, headers=OWN)
         reason = answer.json().get("error", {}).get("reason") if "json" in answer.headers["content-type"] else None
-        if role is None:
-            assert (answer.status_code, reason) == (401, "signed_out")
-        elif role.rank < lowest.rank:
-            assert (answer.status_code, reason) == (403, "forbidden")
+        if who in let_in:
+            assert (answer.status_code, reason) not in ((401, "signed_out"), (403, "forbidden")), who
+            assert not needs or answer.status_code not in (401, 403), answer.text
         else:
-            assert answer.status_code not in (401, 403), answer.text
+            assert (answer.status_code, reason) == ((401, "signed_out") if who == "nobody" else (403, "forbidden")), who
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_no_other_method_comes_to_anything_at_any_address(site: SignedSite, method: str) -> None:
+    nobody, ada = site.browser(), site.browser("Ada")
+    for path in {filled(rule.path) for rule in RULES}:
+        assert nobody.client.request(method, path, headers=OWN).status_code == 401
+        assert ada.client.request(method, path, headers=OWN).status_code in (404, 405)
 
 
 @pytest.mark.parametrize(

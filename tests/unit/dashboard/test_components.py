@@ -71,7 +71,7 @@ def test_a_refusing_service_says_what_it_waits_for() -> None:
 
 
 def test_an_answer_in_another_shape_gives_its_status() -> None:
-    for body in (b"<html>", b"[]", b'{"waiting_for": 3}', b'{"waiting_for": {}}'):
+    for body in (b"<html>", b"[]", b'{"waiting_for": 3}', b'{"waiting_for": {}}', b"[" * 2_000):
         with answering(503, body) as url:
             assert http_check(url, 2.0)() == Reading(State.NOT_READY, "HTTP 503")
 

@@ -257,3 +257,18 @@ def test_ages_and_counts_of_a_line_on_which_nothing_happens_are_told_now_and_the
         await events.aclose()
 
     asyncio.run(scenario())
+
+
+def test_streams_are_counted_by_person_while_they_are_open() -> None:
+    async def scenario() -> None:
+        line = Line()
+        first, second = line.stream.events("", None, "ada"), line.stream.events("", None, "ada")
+        for events in (first, second):
+            await read(events, "snapshot")
+        assert line.stream.by_person == {"ada": 2}
+        await first.aclose()
+        assert line.stream.by_person == {"ada": 1}
+        await second.aclose()
+        assert not line.stream.by_person
+
+    asyncio.run(scenario())

@@ -92,9 +92,12 @@ def test_other_budgets_have_scales_of_their_own(bench: Bench) -> None:
     assert len(bench.stored()) == 2
 
 
-def test_a_scale_that_cannot_be_read_is_measured_anew(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "data", [b"{", b"[" * 2_000, b'{"low": 1' + b"0" * 400 + b', "high": 1}', b'{"low": [], "high": 1}']
+)
+def test_a_scale_that_cannot_be_read_is_measured_anew(bench: Bench, data: bytes) -> None:
     scales = bench.scales()
-    bench.store.put(scales.key(bench.version, "rise"), b"{")
+    bench.store.put(scales.key(bench.version, "rise"), data)
     assert bench.wait_for(scales).is_calibrated
 
 

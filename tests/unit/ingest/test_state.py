@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from services.core.errors import EventDecodeError
+from services.ingest.outgoing import from_disk
 from services.ingest.state import CameraState, line_epoch_ns
 
 
@@ -53,3 +55,16 @@ def test_a_line_keeps_its_epoch(tmp_path: Path) -> None:
     assert epoch_ns > 1_600_000_000_000_000_000
     assert line_epoch_ns(tmp_path, "line-1") == epoch_ns
     assert line_epoch_ns(tmp_path, "line-2") != epoch_ns
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"[" * 2_000, b"9" * 5_000])
+def test_a_place_that_cannot_be_read_is_begun_anew(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "s.json").write_bytes(data)
+    state = CameraState(tmp_path / "s.json", repeats=True)
+    assert state.cursor == {}
+    assert state.next_sequence() == 1
+
+
+def test_a_spooled_frame_with_a_head_nested_without_end_is_refused() -> None:
+    with pytest.raises(EventDecodeError, match="must have a head"):
+        from_disk((2_000).to_bytes(4, "big") + b"[" * 2_000)

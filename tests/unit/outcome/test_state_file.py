@@ -93,3 +93,7 @@ def test_a_part_whose_name_is_none_is_left_out() -> None:
     value = json.loads(handshake_to_json(MEMORY, []))
     value["part"]["part_id"] = "../p"
     assert handshake_from_json(json.dumps(value).encode()) == (None, ())
+
+
+def test_nothing_is_read_of_a_memory_nested_without_end() -> None:
+    assert handshake_from_json(b"[" * 2_000) == (None, ())

@@ -7,13 +7,16 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import skops.io
 from pyod.models.hbos import HBOS
+from pyod.models.iforest import IForest
 from pyod.models.kde import KDE
+from pyod.models.ocsvm import OCSVM
 from sklearn.linear_model import LinearRegression
 
 from services.core.detectors.catalogue import fit_detector, load_detector
@@ -194,7 +197,7 @@ def test_a_forest_whose_trees_point_outside_of_themselves_is_refused() -> None:
                     members[name] = buffer.getvalue()
 
     tampered = {**kept, "detector.skops": repacked(kept["detector.skops"], misdirect)}
-    with pytest.raises(ModelFormatError, match="a search tree must point at its own nodes only"):
+    with pytest.raises(ModelFormatError, match="a Tree must point at what it holds only"):
         load_detector(spec, SHAPE, resigned(tampered))
 
 
@@ -256,3 +259,121 @@ def test_a_reference_set_that_is_none_is_refused(arrays: dict[str, np.ndarray], 
     kept = fit_detector(PARTS, spec).files()
     with pytest.raises(ModelFormatError, match=message):
         load_detector(spec, SHAPE, resigned({**kept, "detector.safetensors": safetensors.numpy.save(arrays)}))
+
+
+@pytest.mark.parametrize(("kind", "named"), [("kde", "KDTree"), ("iforest", "Tree")])
+@pytest.mark.parametrize("empty", ["null", "{}", "[]", '""', "[1, 2, 3]"])
+def test_a_search_tree_that_is_named_and_left_empty_is_refused(kind: str, named: str, empty: str) -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    fitted = KDE().fit(rows) if kind == "kde" else IForest(n_estimators=1, random_state=0).fit(rows)
+
+    def leave_empty(members: dict[str, bytes]) -> None:
+        tree = json.loads(members["schema.json"])
+        waiting, emptied = [tree], 0
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict) and node.get("__class__") == named:
+                plain = {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "is_json": True}
+                node["content"] = plain | {"content": empty, "__id__": 99_999}
+                emptied += 1
+            waiting.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+        assert emptied
+        members["schema.json"] = json.dumps(tree).encode()
+
+    with pytest.raises(ModelFormatError, match="must be whole"):
+        load_state(repacked(dump_state(fitted, kind), leave_empty), kind, "detector.skops")
+
+
+def changed_nodes(kind: str, named: str, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A fitted detector whose file says something else of each node of a class."""
+    rows = np.random.default_rng(0).normal(size=(90, 3))
+    fitted = KDE().fit(rows) if kind == "kde" else IForest(n_estimators=1, random_state=0).fit(rows)
+
+    def edit(members: dict[str, bytes]) -> None:
+        tree = json.loads(members["schema.json"])
+        waiting = [tree]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict) and node.get("__class__") == named:
+                change(node)
+            waiting.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+        members["schema.json"] = json.dumps(tree).encode()
+
+    return repacked(dump_state(fitted, kind), edit)
+
+
+@pytest.mark.parametrize("kind", ["kde", "iforest"])
+def test_what_is_hidden_behind_a_number_that_was_there_before_is_refused(kind: str) -> None:
+    named, holder = ("KDTree", "KernelDensity") if kind == "kde" else ("Tree", "ExtraTreeRegressor")
+    numbers = []
+    changed_nodes(kind, named, lambda node: numbers.append(node["content"]["__id__"]))
+
+    def hide(node: dict[str, Any]) -> None:
+        # skops takes what it loaded first under a number, whatever stands there later.
+        attributes = node["content"]["content"]
+        decoy = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "content": []}
+        first = next(iter(attributes))
+        attributes[first] = decoy | {"__id__": numbers[0]}
+
+    with pytest.raises(ModelFormatError, match="must be whole"):
+        load_state(changed_nodes(kind, holder, hide), kind, "detector.skops")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda node: node["content"]["content"]["node_count"].update(content="1000000", __id__=99_999),
+        lambda node: node["content"]["content"]["node_count"].update(content="0", __id__=99_999),
+        lambda node: node["__reduce__"]["args"]["content"][2].update(content="1000000", __id__=99_999),
+        lambda node: node["__reduce__"]["args"]["content"].pop(),
+        lambda node: node["content"]["content"].pop("values"),
+        lambda node: node["content"]["content"]["nodes"].update(type="json", __id__=99_999),
+    ],
+)
+def test_a_decision_tree_that_counts_beyond_its_arrays_is_refused(change: Callable[[dict[str, Any]], None]) -> None:
+    with pytest.raises(ModelFormatError, match="must be whole"):
+        load_state(changed_nodes("iforest", "Tree", change), "iforest", "detector.skops")
+
+
+def test_a_search_tree_whose_last_nodes_claim_children_is_refused() -> None:
+    tree = KDE(leaf_size=5).fit(np.random.default_rng(0).normal(size=(90, 3))).kde_.tree_
+    assert _kd_tree_holds(tree)
+    data, order, nodes, bounds = (np.array(part) for part in tree.get_arrays())
+    nodes["is_leaf"][-1] = 0
+
+    class Childless:
+        def get_arrays(self) -> tuple[Any, ...]:
+            return data, order, nodes, bounds
+
+        def __getstate__(self) -> tuple[Any, ...]:
+            return tuple(tree.__getstate__())
+
+    assert not _kd_tree_holds(Childless())
+
+
+def test_a_member_that_says_it_is_encrypted_is_refused() -> None:
+    data = bytearray(state())
+    # The lowest bit of the flags, in the central directory's entry of the first array.
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(ModelFormatError, match=r"must be a whole archive of arrays, got .* is encrypted"):
+        load_state(bytes(data), "hbos", "detector.skops")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("_dual_coef_", np.ones((1, 1))),
+        ("_intercept_", np.zeros(0)),
+        ("_n_support", np.array([1_000_000, 0], np.int32)),
+        ("support_vectors_", np.zeros((0, 3))),
+        ("support_", np.zeros(1, np.int32)),
+        ("_probA", np.zeros(1)),
+        ("_sparse", True),
+    ],
+)
+def test_a_support_vector_machine_whose_counts_do_not_fit_is_refused(attribute: str, value: Any) -> None:
+    fitted = OCSVM().fit(np.random.default_rng(0).normal(size=(40, 3)))
+    assert load_state(dump_state(fitted, "ocsvm"), "ocsvm", "detector.skops")
+    setattr(fitted.detector_, attribute, value)
+    with pytest.raises(ModelFormatError, match="a OneClassSVM must point at what it holds only"):
+        load_state(dump_state(fitted, "ocsvm"), "ocsvm", "detector.skops")
