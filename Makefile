@@ -65,7 +65,7 @@ bench-gpu: install ## Measure on a GPU; says so where there is none
 # ---- check
 
 .PHONY: check
-check: install-checks lint typecheck layers proto-check web-check ## Check format, rules, types, layers, protocol and page
+check: install-checks lint typecheck layers proto-check web-check alerts-check ## Check format, rules, types, layers, protocol, page and alerts
 
 .PHONY: fmt
 fmt: install-checks ## Format the code
@@ -96,6 +96,14 @@ layers: install-checks ## Check which package may import which
 web-check: install-checks ## Check types and rules of the page, and run its own tests
 	@deploy/npm run check
 	@deploy/npm test
+
+.PHONY: alerts-check
+alerts-check: install-checks ## Check and test alerts, dashboards and runbooks
+	@deploy/alerts-check
+
+.PHONY: dashboards
+dashboards: install ## Write Grafana's dashboards anew from deploy/dashboards
+	@$(BIN)/python deploy/dashboards
 
 # ---- protocol
 

@@ -6,10 +6,42 @@ frame ids.
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, Info
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
 
 # Buckets around a line's cycle: from a millisecond to half a minute.
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+SERVICES: Final = ("ingest", "detector", "outcome", "explainer", "feedback", "trainer", "serving", "dashboard")
+
+
+class _OfService(Collector):
+    def __init__(self, registry: CollectorRegistry, service: str) -> None:
+        self._registry = registry
+        self._others = tuple(f"sightline_{name}_" for name in SERVICES if name != service)
+
+    def collect(self) -> Iterator[Metric]:
+        return (each for each in self._registry.collect() if not each.name.startswith(self._others))
+
+
+def of_service(name: str, registry: CollectorRegistry = REGISTRY) -> Collector:
+    """What one service tells: its own metrics and those of no service in particular.
+
+    All are declared here, and one without labels is 0 from the start, in every process: told by the others too, the
+    ``up`` of something would be 0 wherever it is nobody's business.
+
+    Args:
+        name: The service.
+        registry: Where the metrics are.
+
+    Returns:
+        What ``generate_latest`` takes.
+    """
+    return _OfService(registry, name)
+
 
 BUILD = Info("sightline_build", "Version of the running service.")
 
