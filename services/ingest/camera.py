@@ -13,7 +13,7 @@ from services.ingest.entry import Receipt
 from services.ingest.outbox import ClosedError, Outbox
 from services.ingest.outgoing import Outgoing
 from services.ingest.parts import PartNames, checked_item_name
-from services.ingest.settings import CameraSettings
+from services.ingest.settings import CameraSettings, FolderWatchSource
 from services.ingest.source import Cursor, Item, Source
 from services.ingest.state import CameraState
 from services.ingest.triggers import TriggerQueue
@@ -91,7 +91,7 @@ class Camera:
         while not self._stopping.is_set() and not self._source.exhausted:
             try:
                 self._source.open(self._cursor)
-                if self._triggers is not None:
+                if self._triggers is not None or isinstance(self._settings.source, FolderWatchSource):
                     # Its first picture may be long in coming, and nothing is wrong with that.
                     up.set(1)
                 while not self._stopping.is_set() and not self._source.exhausted:

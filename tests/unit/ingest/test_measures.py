@@ -77,6 +77,21 @@ def test_a_camera_tells_its_last_frame_until_its_source_is_at_its_end(
     assert gauge("camera_info", "cam-pushed", line="line-7", product="disc", pace="pushed") == 1
 
 
+def test_a_folder_in_which_nothing_lies_yet_is_no_camera_that_is_down(
+    tmp_path: Path, writer: MemoryRecordWriter, store: MemoryObjectStore
+) -> None:
+    (tmp_path / "empty").mkdir()
+    there = a_camera("cam-there", kind="watch", path=tmp_path / "empty")
+    gone = a_camera("cam-gone", kind="watch", path=tmp_path / "gone")
+    cameras = Cameras(settings(tmp_path, [there, gone]), writer, store)
+    cameras.start()
+    try:
+        wait_until(lambda: gauge("source_up", "cam-there") == 1)
+        wait_until(lambda: gauge("source_up", "cam-gone") == 0)
+    finally:
+        cameras.close(5)
+
+
 @pytest.mark.parametrize(("triggered", "pace"), [(True, "triggered"), (False, "free")])
 def test_a_camera_tells_what_sets_its_pace(
     tmp_path: Path, writer: MemoryRecordWriter, store: MemoryObjectStore, triggered: bool, pace: str
