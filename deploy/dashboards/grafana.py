@@ -101,6 +101,9 @@ class Dashboard:
                     "type": "dashboards",
                     "tags": ["sightline"],
                     "asDropdown": False,
+                    "targetBlank": False,
+                    "icon": "external link",
+                    "tooltip": "The other dashboards",
                     "includeVars": True,
                     "keepTime": True,
                 }
@@ -110,7 +113,13 @@ class Dashboard:
 
 
 def _datasource() -> dict[str, Any]:
-    return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "current": {}}
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "current": {"text": "", "value": ""},
+    }
 
 
 def _variable(one: Variable) -> dict[str, Any]:
@@ -133,7 +142,9 @@ def _laid_out(rows: Sequence[tuple[str, Sequence[Panel]]]) -> list[dict[str, Any
     numbers, found, top = itertools.count(1), [], 0
     for title, panels in rows:
         place = {"x": 0, "y": top, "w": _WIDTH, "h": 1}
-        found.append({"id": next(numbers), "type": "row", "title": title, "gridPos": place, "panels": []})
+        found.append(
+            {"id": next(numbers), "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
+        )
         top += 1
         left, height = 0, 0
         for panel in panels:
