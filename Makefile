@@ -65,7 +65,7 @@ bench-gpu: install ## Measure on a GPU; says so where there is none
 # ---- check
 
 .PHONY: check
-check: install-checks lint typecheck layers proto-check web-check security-check ## Check format, rules, types, layers, protocol and page
+check: install-checks lint typecheck layers proto-check web-check security-check alerts-check ## Check everything: code, protocol, page, security and what it is deployed with
 
 .PHONY: fmt
 fmt: install-checks ## Format the code
@@ -101,6 +101,14 @@ web-check: install-checks ## Check types and rules of the page, and run its own 
 .PHONY: security-check
 security-check: install-checks ## Check known weaknesses, licences, secrets and calls that run what they read
 	@deploy/security-check
+
+.PHONY: alerts-check
+alerts-check: install-checks ## Check and test alerts, dashboards and runbooks
+	@deploy/alerts-check
+
+.PHONY: dashboards
+dashboards: install ## Write Grafana's dashboards anew from deploy/dashboards
+	@$(BIN)/python deploy/dashboards
 
 # ---- protocol
 

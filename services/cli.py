@@ -200,6 +200,24 @@ def smoke(
     raise typer.Exit(run_smoke(SmokeOptions(frames, source, as_json, keep, timeout_s)))
 
 
+@app.command("scrape-config", rich_help_panel="On this machine")
+def scrape_config_of_line(
+    data: Annotated[Path, typer.Option(help="Data folder of the line that runs.")] = Path(".sightline"),
+    rules: Annotated[
+        list[Path] | None, typer.Option(help="Rule file to load; give it once for each.", exists=True, dir_okay=False)
+    ] = None,
+    interval_s: Annotated[int, typer.Option(min=1, max=300, help="Seconds between two scrapes.")] = 5,
+) -> None:
+    """Print a prometheus.yml for the line that runs here, to watch it with a Prometheus of your own."""
+    import yaml
+
+    from services.local.linefile import read_addresses
+    from services.local.scraping import scrape_config
+
+    config = scrape_config(read_addresses(data), rules=rules or (), interval_s=interval_s)
+    typer.echo(yaml.safe_dump(config, sort_keys=False), nl=False)
+
+
 @app.command("plc-sim", rich_help_panel="On this machine")
 def plc_sim(
     protocol: Annotated[Literal["modbus", "opcua"], typer.Option(help="What it speaks.")] = "modbus",

@@ -793,6 +793,27 @@ class VerdictCounts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OpenCases:
+    """What waits for a person on one line."""
+
+    line_id: str
+    cases: int
+    oldest_captured_at_ns: int
+
+
+class CaseBacklog(Protocol):
+    """What waits for a person. Thread-safe."""
+
+    def open_cases(self) -> Sequence[OpenCases]:
+        """Lines on which something waits, by name; claimed cases wait too.
+
+        Raises:
+            UnavailableError: While the index is away.
+        """
+        ...
+
+
 class CaseOutcomes(Protocol):
     """What people found of cases, counted for statistics. Thread-safe."""
 

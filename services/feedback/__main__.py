@@ -23,6 +23,7 @@ from sightline.v1 import (
     statistics_service_pb2_grpc,
 )
 
+from services.adapters.casebacklog import SqlCaseBacklog
 from services.adapters.caseindex import SqlCaseIndex
 from services.adapters.caseoutcomes import SqlCaseOutcomes
 from services.adapters.caserecord import CaseRecord
@@ -43,6 +44,7 @@ from services.feedback.counting import CountedConsumer, CountingThread, VerdictC
 from services.feedback.embeddings import EmbeddingIntake, EmbeddingTidier
 from services.feedback.export_servicer import ExportServicer
 from services.feedback.exporting import Exporter
+from services.feedback.measuring import CaseMeasures
 from services.feedback.neighbours import NeighbourFinder
 from services.feedback.pipeline import FeedbackPipeline
 from services.feedback.publisher import ReviewPublisher
@@ -114,7 +116,15 @@ def run(settings: FeedbackSettings, health: Health, shutdown: Shutdown, stack: c
     refill.start()
     stack.callback(refill.close)
     counting = _counting(settings, counts, shutdown, stack)
-    others = [publisher.check, refill.check, counting.check, tidier.check, *([comparer.check] if comparer else [])]
+    measures = _measures(settings, index, stack)
+    others = [
+        publisher.check,
+        refill.check,
+        counting.check,
+        tidier.check,
+        measures.check,
+        *([comparer.check] if comparer else []),
+    ]
 
     def check_others() -> None:
         for check in others:
@@ -142,6 +152,20 @@ def run(settings: FeedbackSettings, health: Health, shutdown: Shutdown, stack: c
     stack.callback(counting.close, settings.drain_s)
     set_aside_what_started()
     _loop(settings, consumer, pipeline, intake, shutdown).run()
+
+
+def _measures(settings: FeedbackSettings, index: SqlCaseIndex, stack: contextlib.ExitStack) -> CaseMeasures:
+    wanted = settings.measures
+    measures = CaseMeasures(
+        SqlCaseBacklog(index.database),
+        SqlCaseOutcomes(index.database),
+        interval_s=wanted.interval_s,
+        audit_interval_s=wanted.audit_interval_s,
+        audit_days=wanted.audit_days,
+    )
+    measures.start()
+    stack.callback(measures.close)
+    return measures
 
 
 def _embedding_index(settings: FeedbackSettings, index: SqlCaseIndex) -> SqlEmbeddingIndex:

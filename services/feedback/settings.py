@@ -132,6 +132,18 @@ class EmbeddingSettings(SettingsGroup):
     )
 
 
+class MeasureSettings(SettingsGroup):
+    """Figures of the queue and of the audit sample, for metrics and alerts."""
+
+    interval_s: float = Field(default=15.0, ge=1, le=3_600, description="Time between two looks at what waits.")
+    audit_interval_s: float = Field(
+        default=300.0, ge=1, le=86_400, description="Time between two looks at what people found in the audit sample."
+    )
+    audit_days: float = Field(
+        default=7.0, gt=0, le=365, description="The audit sample of so many days counts for the escape rate's metrics."
+    )
+
+
 class FeedbackSettings(ServiceSettings):
     """Everything that the feedback service can be told."""
 
@@ -145,6 +157,7 @@ class FeedbackSettings(ServiceSettings):
     detector: DetectorSettings = DetectorSettings()
     compare: CompareSettings = CompareSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
+    measures: MeasureSettings = MeasureSettings()
 
     claim_s: int = Field(
         default=120, ge=5, le=86_400, description="How long a case stays reserved for whoever opened it last."

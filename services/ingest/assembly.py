@@ -77,6 +77,8 @@ class Cameras:
             folder = settings.spool.directory / camera.camera_id
             epoch_ns = line_epoch_ns(settings.spool.directory, camera.line_id)
             outbox = self._outbox(camera, settings, folder, writer, store)
+            metrics.INGEST_CAMERA.labels(camera.camera_id, camera.line_id, camera.product, _pace(camera)).set(1)
+            metrics.INGEST_SPOOL_LIMIT_BYTES.inc(settings.spool.max_bytes)
             if isinstance(camera.source, PushSource):
                 state = CameraState(folder / "state.json", repeats=False)
                 self.pushed[camera.camera_id] = PushCamera(
@@ -158,6 +160,13 @@ def _lock(directory: Path) -> int:
         os.close(file)
         raise ConflictError(f"a spool folder serves one ingest at a time, another one uses {directory}") from None
     return file
+
+
+def _pace(camera: CameraSettings) -> str:
+    """What decides when a camera's next frame comes: the camera, a trigger of the line, or whoever pushes."""
+    if isinstance(camera.source, PushSource):
+        return "pushed"
+    return "triggered" if camera.triggered else "free"
 
 
 def source_of(

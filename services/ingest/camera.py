@@ -13,7 +13,7 @@ from services.ingest.entry import Receipt
 from services.ingest.outbox import ClosedError, Outbox
 from services.ingest.outgoing import Outgoing
 from services.ingest.parts import PartNames, checked_item_name
-from services.ingest.settings import CameraSettings
+from services.ingest.settings import CameraSettings, FolderWatchSource
 from services.ingest.source import Cursor, Item, Source
 from services.ingest.state import CameraState
 from services.ingest.triggers import TriggerQueue
@@ -87,10 +87,11 @@ class Camera:
     def _run(self) -> None:
         up = metrics.INGEST_SOURCE_UP.labels(self.camera_id)
         up.set(0)
+        metrics.INGEST_LAST_FRAME.labels(self.camera_id).set_to_current_time()
         while not self._stopping.is_set() and not self._source.exhausted:
             try:
                 self._source.open(self._cursor)
-                if self._triggers is not None:
+                if self._triggers is not None or isinstance(self._settings.source, FolderWatchSource):
                     # Its first picture may be long in coming, and nothing is wrong with that.
                     up.set(1)
                 while not self._stopping.is_set() and not self._source.exhausted:
@@ -112,6 +113,9 @@ class Camera:
         up.set(0)
         if self._source.exhausted:
             LOG.info("the source is at its end", extra=self._log)
+            # No further frame is waited for.
+            metrics.INGEST_LAST_FRAME.remove(self.camera_id)
+            metrics.INGEST_SOURCE_UP.remove(self.camera_id)
             if self._triggers is not None:
                 self._triggers.end()
 
@@ -132,6 +136,7 @@ class Camera:
         with _TRACER.start_as_current_span("ingest.frame"):
             outgoing = self._outgoing(item, sequence, tuple(tracing.inject()))
         metrics.INGEST_FRAMES.labels(self.camera_id).inc()
+        metrics.INGEST_LAST_FRAME.labels(self.camera_id).set_to_current_time()
         if item.trigger is not None and self._triggers is not None:
             self._triggers.taken(item.trigger, self._settings.cycle_time_ms)
         if item.refusal:

@@ -106,6 +106,7 @@ class Outbox:
         self._direct = len(spool) == 0
         self._dropped_told = 0
         self._last_bytes = (0, 0)
+        metrics.INGEST_OUTAGE.labels(camera_id).set(0 if self._direct else 1)
         if not self._direct:
             LOG.info("frames of an earlier run wait on disk", extra={"camera": camera_id, "frames": len(spool)})
         self._tell_gauges()
@@ -277,6 +278,7 @@ class Outbox:
                 return
             self._direct = False
             self._ahead = ahead
+            metrics.INGEST_OUTAGE.labels(self._camera_id).set(1)
             with self._state:
                 # Frames in flight may fail yet: they go to disk first, so that nothing overtakes them.
                 self._left.extend(self._pending)
@@ -382,6 +384,10 @@ class Outbox:
 
     def _drain(self, entries: Sequence[tuple[int, Entry | None]]) -> None:
         """Send them in order; take away those that arrived before the first that did not."""
+        # Here, and not where frames are put on disk: it was read from there a moment ago.
+        oldest = next((entry.outgoing.frame for number, entry in entries if number and entry is not None), None)
+        if oldest is not None:
+            metrics.INGEST_SPOOL_OLDEST.labels(self._camera_id).set(oldest.captured_at_ns / 1e9)
         sent: list[tuple[int, Entry | None, Future[RecordPosition] | None]] = []
         failure: SightlineError | None = None
         for number, entry in entries:
@@ -462,6 +468,7 @@ class Outbox:
             if len(self._spool) == 0 and not self._left and not self._closing:
                 self._direct = True
                 self._ahead = False
+                metrics.INGEST_OUTAGE.labels(self._camera_id).set(0)
                 self._spooled.clear()
                 LOG.info("frames go straight again", extra={"camera": self._camera_id})
         finally:
@@ -472,6 +479,8 @@ class Outbox:
         metrics.INGEST_SPOOL_FRAMES.inc(frames - self._last_bytes[0])
         metrics.INGEST_SPOOL_BYTES.inc(size_bytes - self._last_bytes[1])
         self._last_bytes = (frames, size_bytes)
+        if frames == 0:
+            metrics.INGEST_SPOOL_OLDEST.labels(self._camera_id).set(0)
         dropped = self._spool.dropped
         if dropped > self._dropped_told:
             metrics.INGEST_DROPPED.labels(self._camera_id).inc(dropped - self._dropped_told)

@@ -93,6 +93,7 @@ class PushCamera:
             with _TRACER.start_as_current_span("ingest.frame"):
                 outgoing = Outgoing(frame, tuple(tracing.inject()))
             metrics.INGEST_FRAMES.labels(frame.camera_id).inc()
+            metrics.INGEST_LAST_FRAME.labels(frame.camera_id).set_to_current_time()
             self._remember(key, answer)
             try:
                 self._outbox.submit(outgoing, lambda receipt: self._safe(answer, receipt))

@@ -262,8 +262,10 @@ class Line:
         return f"http://{LOOPBACK}:{port}" if port is not None else ""
 
     def addresses(self) -> dict[str, str]:
-        """Page and probes of every service, by name."""
+        """Page, probes of every service by name, and Triton's metrics where it is this line's own."""
         found = {name: member.ready_url.removesuffix("/readyz") for name, member in self.members.items()}
+        if self.servers.triton is not None:
+            found["triton_metrics"] = f"http://{self.servers.triton.metrics_url}"
         return {**found, "page": self.page_url}
 
     def verdicts(self) -> int:

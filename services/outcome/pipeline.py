@@ -218,6 +218,7 @@ class OutcomePipeline:
                 outcomes = self._joiner.inspect(inspection, now_ns)
         except SightlineError as error:
             metrics.OUTCOME_RECORDS.labels("undecodable").inc()
+            metrics.OUTCOME_DEAD_LETTERS.labels(error.reason).inc()
             LOG.warning("a record cannot be used, at %s: %s", record.position, error, extra={"reason": error.reason})
             self._write(dead_letter_output(record, error), [place])
             return

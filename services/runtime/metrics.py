@@ -6,10 +6,42 @@ frame ids.
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, Info
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
 
 # Buckets around a line's cycle: from a millisecond to half a minute.
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+SERVICES: Final = ("ingest", "detector", "outcome", "explainer", "feedback", "trainer", "serving", "dashboard")
+
+
+class _OfService(Collector):
+    def __init__(self, registry: CollectorRegistry, service: str) -> None:
+        self._registry = registry
+        self._others = tuple(f"sightline_{name}_" for name in SERVICES if name != service)
+
+    def collect(self) -> Iterator[Metric]:
+        return (each for each in self._registry.collect() if not each.name.startswith(self._others))
+
+
+def of_service(name: str, registry: CollectorRegistry = REGISTRY) -> Collector:
+    """What one service tells: its own metrics and those of no service in particular.
+
+    All are declared here, and one without labels is 0 from the start, in every process: told by the others too, the
+    ``up`` of something would be 0 wherever it is nobody's business.
+
+    Args:
+        name: The service.
+        registry: Where the metrics are.
+
+    Returns:
+        What ``generate_latest`` takes.
+    """
+    return _OfService(registry, name)
+
 
 BUILD = Info("sightline_build", "Version of the running service.")
 
@@ -31,6 +63,25 @@ INGEST_SPOOL_FRAMES = Gauge("sightline_ingest_spool_frames", "Frames on the spoo
 INGEST_SPOOL_BYTES = Gauge("sightline_ingest_spool_bytes", "Bytes on the spool's disk.")
 INGEST_SOURCE_UP = Gauge(
     "sightline_ingest_source_up", "1 while the camera delivers, 0 while it is retried.", ["camera"]
+)
+INGEST_LAST_FRAME = Gauge(
+    "sightline_ingest_last_frame_timestamp_seconds",
+    "When a camera's last frame was accepted; before the first one, since when it is waited for.",
+    ["camera"],
+)
+INGEST_CAMERA = Gauge(
+    "sightline_ingest_camera_info",
+    "1 for each camera, with its line and what sets its pace: itself, a trigger, or a caller that pushes.",
+    ["camera", "line", "product", "pace"],
+)
+INGEST_OUTAGE = Gauge(
+    "sightline_ingest_outage", "1 while a camera's frames go to disk: Kafka or the object store is away.", ["camera"]
+)
+INGEST_SPOOL_LIMIT_BYTES = Gauge("sightline_ingest_spool_limit_bytes", "What all cameras' spools may hold.")
+INGEST_SPOOL_OLDEST = Gauge(
+    "sightline_ingest_spool_oldest_timestamp_seconds",
+    "When the oldest frame on a camera's spool was captured; 0 while there is none.",
+    ["camera"],
 )
 INGEST_PUBLISH_SECONDS = Histogram(
     "sightline_ingest_publish_seconds", "From accepted to acknowledged.", buckets=_LATENCY_S
@@ -98,6 +149,9 @@ DETECTOR_SHADOW_WAITING = Gauge("sightline_detector_shadow_waiting_frames", "Fra
 # ---- outcome
 OUTCOME_RECORDS = Counter(
     "sightline_outcome_records_total", "Arrivals and verdicts read: joined, undecodable.", ["what"]
+)
+OUTCOME_DEAD_LETTERS = Counter(
+    "sightline_outcome_dead_letters_total", "Records sent to the dead-letter topic.", ["reason"]
 )
 OUTCOME_OUTCOMES = Counter(
     "sightline_outcome_outcomes_total",
@@ -226,6 +280,26 @@ FEEDBACK_REVIEW_SECONDS = Histogram(
     "From a checked review to its acknowledgement.",
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0),
 )
+FEEDBACK_OPEN_CASES = Gauge("sightline_feedback_open_cases", "Cases that wait for a person.", ["line"])
+FEEDBACK_OLDEST_OPEN = Gauge(
+    "sightline_feedback_oldest_open_timestamp_seconds",
+    "When the part of the oldest case that waits for a person was captured.",
+    ["line"],
+)
+FEEDBACK_AUDITED = Gauge(
+    "sightline_feedback_audited_cases",
+    "Passed parts of the audit sample that people settled, over the last days (measures.audit_days).",
+    ["line"],
+)
+FEEDBACK_AUDIT_ESCAPES = Gauge("sightline_feedback_audit_escape_cases", "Of those: found defective.", ["line"])
+FEEDBACK_ESCAPE = Gauge(
+    "sightline_feedback_escape_ratio",
+    "Share of the passed parts that is defective, estimated from those.",
+    ["line"],
+)
+FEEDBACK_ESCAPE_LOW = Gauge(
+    "sightline_feedback_escape_low_ratio", "Lower end of the 95 % interval of that share.", ["line"]
+)
 FEEDBACK_UNPUBLISHED = Gauge(
     "sightline_feedback_unpublished", "Reviews on record that wait for Kafka, up to a batch of 200."
 )
@@ -266,6 +340,9 @@ FEEDBACK_VERDICTS_LAG = Gauge(
 
 # ---- trainer
 TRAINER_RUNS = Counter("sightline_trainer_runs_total", "Runs that have ended, by outcome.", ["outcome"])
+TRAINER_GATE_FAILURES = Counter(
+    "sightline_trainer_gate_failures_total", "Gates that candidates broke.", ["alias", "gate"]
+)
 TRAINER_STAGE = Gauge("sightline_trainer_stage", "1 for the stage that the run of an alias is in.", ["alias", "stage"])
 TRAINER_STAGE_SECONDS = Histogram(
     "sightline_trainer_stage_seconds",

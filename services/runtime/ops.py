@@ -6,8 +6,9 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 from services.runtime.lifecycle import Health
 from services.runtime.settings import OpsSettings
@@ -16,7 +17,7 @@ from services.runtime.settings import OpsSettings
 class OpsServer:
     """Serves probes and metrics from a thread of its own."""
 
-    def __init__(self, settings: OpsSettings, health: Health, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, settings: OpsSettings, health: Health, registry: Collector = REGISTRY) -> None:
         handler = type("BoundOpsHandler", (_OpsHandler,), {"health": health, "registry": registry})
         self._server = ThreadingHTTPServer((settings.host, settings.port), handler)
         self._server.daemon_threads = True
@@ -41,7 +42,7 @@ class OpsServer:
 
 class _OpsHandler(BaseHTTPRequestHandler):
     health: Health
-    registry: CollectorRegistry
+    registry: Collector
     timeout = 5
 
     def do_GET(self) -> None:

@@ -49,7 +49,7 @@ def serve(name: str, settings_class: type[S], run: Run[S]) -> None:
     LOG.info("starting", extra={"settings": masked(settings)})
     health, shutdown = Health(), Shutdown()
     shutdown.install_signal_handlers()
-    ops = OpsServer(settings.ops, health)
+    ops = OpsServer(settings.ops, health, metrics.of_service(name))
     ops.start()
     LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
     try:

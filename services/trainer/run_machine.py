@@ -464,6 +464,8 @@ class RunMachine:
         broken = run.report.promotion.broken
         if broken:
             names = ", ".join(gate.name.value for gate in broken)
+            for gate in broken:
+                metrics.TRAINER_GATE_FAILURES.labels(run.alias, gate.name.value).inc()
             return self._end(RunOutcome.REFUSED, broken[0].name.value, f"gates that are broken: {names}")
         self._add_to_alias(number)
         return self._to(RunStage.SHADOW if self._settings.in_shadow.on else RunStage.DECISION)

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from services.cli import SERVICES
+from services.local.linefile import write_line_file
 from services.local.process import free_port
 
 SIGHTLINE = Path(sys.executable).with_name("sightline")
@@ -149,3 +151,15 @@ def test_a_data_folder_serves_one_line_at_a_time(tmp_path: Path) -> None:
         code, _, err = sightline("run", "--data", str(tmp_path))
     assert code == 1
     assert "a data folder serves one line at a time" in err
+
+
+def test_scrape_config_prints_what_prometheus_reads_of_the_line_that_runs(tmp_path: Path) -> None:
+    code, _, err = sightline("scrape-config", "--data", str(tmp_path))
+    assert code == 1
+    assert "start one with: sightline run" in err
+    write_line_file(tmp_path, {}, {"detector": "http://127.0.0.1:9101", "page": "http://127.0.0.1:8080"})
+    code, out, err = sightline("scrape-config", "--data", str(tmp_path), "--interval-s", "2")
+    assert code == 0, err
+    config = yaml.safe_load(out)
+    assert [job["job_name"] for job in config["scrape_configs"]] == ["sightline-detector"]
+    assert config["global"]["scrape_interval"] == "2s"

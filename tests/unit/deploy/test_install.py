@@ -135,3 +135,21 @@ def test_a_python_without_its_venv_module_is_told_apart(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Python 3.11 is here, its venv module is not" in done.stderr
     assert "apt-get install python3-venv" in done.stderr
+
+
+def test_prometheus_beside_the_tools_is_found_and_its_absence_ends_nothing(
+    install: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "TOOLS", tmp_path)
+    monkeypatch.setattr(install, "PROMETHEUS", tmp_path / "prometheus")
+    monkeypatch.setattr(install, "PROMETHEUS_PROGRAMS", ("no-such-promtool",))
+    monkeypatch.setattr(install, "install_rights", lambda: None)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    install.install_prometheus()
+    assert "rules are not tested, and the checks say so" in capsys.readouterr().err
+    program = tmp_path / "prometheus" / "usr" / "bin" / "no-such-promtool"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    assert install.prometheus_found()
+    install.install_prometheus()
+    assert capsys.readouterr().err == ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.adapters.codec import encode_inspection
 from services.adapters.codec_outcome import decode_outcome, encode_arrival
@@ -204,6 +205,7 @@ def test_a_deadline_is_kept_without_any_record_coming(bench: Bench) -> None:
 
 
 def test_what_cannot_be_read_goes_to_the_dead_letters_and_holds_up_nobody(bench: Bench) -> None:
+    before = REGISTRY.get_sample_value("sightline_outcome_dead_letters_total", {"reason": "event_undecodable"}) or 0
     life = bench.life()
     bench.broker.append(topics.ARRIVALS, key=b"p1", value=b"\xff\xff\xff")
     bench.broker.append(topics.VERDICTS, key=b"p1", value=b"")
@@ -218,6 +220,8 @@ def test_what_cannot_be_read_goes_to_the_dead_letters_and_holds_up_nobody(bench:
         headers = dict(letter.headers)
         assert letter.value == value
         assert (headers["reason"], headers["origin_topic"]) == (b"event_undecodable", topic.encode())
+    after = REGISTRY.get_sample_value("sightline_outcome_dead_letters_total", {"reason": "event_undecodable"}) or 0
+    assert after - before == 2
 
 
 # ---- restarts

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sightline.v1 import trainer_service_pb2_grpc
 from typer.testing import CliRunner
 
@@ -444,6 +445,8 @@ def test_a_refused_candidate_goes_live_only_with_a_reason(line: TrainerLine, pro
     line.say(0)
     run = client.start_run("default", "mira")
     until(lambda: client.get_run(run.run_id).outcome is RunOutcome.REFUSED)
+    failures = {"alias": "default", "gate": "escapes"}
+    assert REGISTRY.get_sample_value("sightline_trainer_gate_failures_total", failures)
     with pytest.raises(PreconditionError, match="broken are: escapes"):
         client.promote("default", 2, "mira")
     with pytest.raises(InvalidInputError, match="a note must say why"):
