@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import enum
+import functools
 import getpass
 import importlib
 import json
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from services.adapters.modelregistry import ModelRegistry
     from services.adapters.modelstore import ModelStore
     from services.adapters.ports import ObjectStore, RecordWriter
+    from services.adapters.tablecopy import TableCopy
     from services.adapters.trainerclient import TrainerClient
+    from services.backup.content import Amounts
     from services.core.manifest import ModelManifest
     from services.core.review import Review
     from services.core.training_run import CandidateReport, Confusion, FlippedPart, TrainingRun
@@ -1154,6 +1158,166 @@ def index_rebuild() -> None:
         _ERR.print(f"left out: {key}: {why}", style="yellow", markup=False, highlight=False)
     if done.damaged:
         raise typer.Exit(1)
+
+
+# ---- backup and restore
+
+
+class _Parts(enum.StrEnum):
+    ACCOUNTS = "accounts"
+    COUNTS = "counts"
+
+
+Without = Annotated[
+    list[_Parts] | None,
+    typer.Option(help="Leave this database out: accounts (who may sign in), counts (verdicts); may be repeated."),
+]
+
+
+@app.command(rich_help_panel="By hand")
+def backup(
+    to: Annotated[Path, typer.Option(file_okay=False, help="Folder of the backups; what lies there is kept.")],
+    with_pictures: Annotated[bool, typer.Option(help="Pictures too that expire.")] = False,
+    without: Without = None,
+    as_json: Json = False,
+) -> None:
+    """Save the record: cases, reviews, pictures, models, trainings, aliases, line events, accounts and counts.
+
+    The line may run meanwhile. One that was cut off goes on when it is given again. What is not in it, and why, is in
+    docs/backup-and-restore.md.
+    """
+    from services.adapters.backuparchive import Archive
+    from services.adapters.kafka import KafkaTopicReader
+    from services.backup.content import EXPIRING, RECORD, TOPICS
+    from services.backup.save import save
+
+    settings = _settings()
+    with contextlib.ExitStack() as stack:
+        databases = _saved_databases(stack, settings, without or [], must_exist=True)
+        kafka = settings.kafka.connection()
+        readers = {topic: stack.enter_context(contextlib.closing(KafkaTopicReader(kafka, [topic]))) for topic in TOPICS}
+        store = stack.enter_context(_objects())
+        report = stack.enter_context(_counter("saving"))
+        amounts = save(
+            Archive(to),
+            store,
+            (*RECORD, *(EXPIRING if with_pictures else ())),
+            readers,
+            databases,
+            bucket=settings.object_store.bucket,
+            release=package_version("sightline"),
+            tell=report,
+        )
+    _tell_amounts("saved", amounts, as_json)
+
+
+@app.command(rich_help_panel="By hand")
+def restore(
+    source: Annotated[Path, typer.Option("--from", exists=True, file_okay=False, help="Folder of the backups.")],
+    name: Annotated[str, typer.Option("--backup", help="Which one; the newest whole one if not said.")] = "",
+    over: Annotated[bool, typer.Option(help="Replace what is there; else everything must be empty.")] = False,
+    same_broker: Annotated[
+        bool, typer.Option(help="The broker kept its topics: verdicts are counted on from where the backup stood.")
+    ] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Only read it all and hold it against its digests.")
+    ] = False,
+    without: Without = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup back into an empty store, broker and database; then give `sightline index rebuild`.
+
+    Everything is checked before anything is written. Stop the services first.
+    """
+    from services.adapters.backuparchive import Archive
+    from services.adapters.kafka import KafkaRecordWriter, KafkaTopicReader
+    from services.adapters.kafka_topics import ensure_topics, standard_topics
+    from services.adapters.statistics_schema import POSITIONS
+    from services.backup.content import TOPICS
+    from services.backup.restore import Target, check
+    from services.backup.restore import restore as bring_back
+
+    archive = Archive(source)
+    chosen = name or archive.newest()
+    if check_only:
+        with _counter("checking") as report:
+            _tell_amounts("whole", check(archive, chosen, tell=report), as_json)
+        return
+    settings = _settings()
+    kafka = settings.kafka.connection()
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(_objects())
+        store.ensure_bucket()
+        # Made with the usual partitions where nobody has made them; `models` and its like have one in any case.
+        ensure_topics(kafka, [spec for spec in standard_topics() if spec.name in TOPICS])
+        writer = KafkaRecordWriter(kafka)
+        stack.callback(writer.close, 10)
+        readers = {topic: functools.partial(KafkaTopicReader, kafka, [topic]) for topic in TOPICS}
+        databases = _saved_databases(stack, settings, without or [], must_exist=False)
+        amounts = bring_back(
+            archive,
+            chosen,
+            Target(store, settings.object_store.bucket, readers, writer, databases),
+            over=over,
+            leave_out=frozenset() if same_broker else frozenset({POSITIONS.name}),
+            tell=stack.enter_context(_counter("restoring")),
+        )
+    _tell_amounts("restored", amounts, as_json)
+
+
+def _saved_databases(
+    stack: contextlib.ExitStack, settings: CommandSettings, without: list[_Parts], *, must_exist: bool
+) -> dict[str, TableCopy]:
+    from services.adapters.accounts_schema import ACCOUNTS, AUDIT, SESSIONS, USERS
+    from services.adapters.caseindex_database import CASE_INDEX, Database, parse_url, sqlite_file
+    from services.adapters.statistics_schema import COUNTS, INSPECTED, POSITIONS
+    from services.adapters.tablecopy import TableCopy
+    from services.backup import content
+
+    wanted = {
+        # Whoever is signed in signs in anew: a session of then must not come back to life.
+        content.ACCOUNTS: (settings.accounts.url, ACCOUNTS, (USERS, AUDIT), (SESSIONS,)),
+        content.COUNTS: (settings.index.url, CASE_INDEX, (INSPECTED, COUNTS, POSITIONS), ()),
+    }
+    found: dict[str, TableCopy] = {}
+    for name, (url, tables, kept, cleared) in wanted.items():
+        if name in without:
+            continue
+        file = sqlite_file(parse_url(url.get_secret_value(), tables.what))
+        if must_exist and file is not None and not file.exists():
+            # To open it would make an empty one, and save that.
+            raise InvalidInputError(f"the {tables.what} must be there to save it, got no {file}: --without {name}?")
+        database = Database(url.get_secret_value(), tables)
+        stack.callback(database.close)
+        found[name] = TableCopy(database, kept, cleared)
+    return found
+
+
+@contextmanager
+def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} objects"))
+    with Progress(*columns, console=_ERR, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda objects, size_bytes: bar.update(
+            task, completed=objects, description=f"{what}: {size_bytes / 1e6:,.0f} MB,"
+        )
+
+
+def _tell_amounts(what: str, amounts: Amounts, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(dataclasses.asdict(amounts)) + "\n")
+        return
+    _OUT.print(
+        f"backup {amounts.name} {what}: {amounts.objects} objects, {amounts.object_bytes / 1e6:,.1f} MB "
+        f"({amounts.moved_objects} objects, {amounts.moved_bytes / 1e6:,.1f} MB were moved), "
+        f"{amounts.records} records, {amounts.rows} rows",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for key in amounts.gone:
+        _ERR.print(f"gone while it was saved: {key}", style="yellow", markup=False, highlight=False)
 
 
 def _review_row(review: Review) -> dict[str, Any]:
