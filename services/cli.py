@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from services.backup.content import Amounts
     from services.core.manifest import ModelManifest
     from services.core.review import Review
+    from services.core.sizing import Plant, Size
     from services.core.training_run import CandidateReport, Confusion, FlippedPart, TrainingRun
     from services.core.types import AliasState
     from services.local.linefile import CommandSettings
@@ -1158,6 +1159,138 @@ def index_rebuild() -> None:
         _ERR.print(f"left out: {key}: {why}", style="yellow", markup=False, highlight=False)
     if done.damaged:
         raise typer.Exit(1)
+
+
+# ---- how much of everything
+
+
+@app.command("size", rich_help_panel="By hand")
+def size_plant(
+    lines: Annotated[int, typer.Option(help="Lines.")] = 1,
+    cameras: Annotated[int, typer.Option(help="Cameras of each line.")] = 1,
+    frames_per_s: Annotated[float, typer.Option(help="Of each camera.")] = 10.0,
+    image_bytes: Annotated[int, typer.Option(help="Of one encoded image.")] = 200_000,
+    image_pixels: Annotated[int, typer.Option(help="Of one image; 0: as JPEGs of so many bytes have.")] = 0,
+    views_per_part: Annotated[int, typer.Option(help="Frames of one part; 0: one of each camera.")] = 0,
+    cycle_time_ms: Annotated[int, typer.Option(help="Of one part.")] = 1_000,
+    flagged_share: Annotated[float, typer.Option(help="Share of frames that are FAIL or REVIEW.")] = 0.01,
+    audit_share: Annotated[float, typer.Option(help="Share of the others that become cases.")] = 0.02,
+    embedding_share: Annotated[float, typer.Option(help="Share of frames whose embedding is kept.")] = 1.0,
+    embeddings_keep_hours: Annotated[float, typer.Option(help="For how long.")] = 24.0,
+    passes: Annotated[int, typer.Option(help="Forward passes of one case's explanations.")] = 405,
+    answers_per_hour: Annotated[float, typer.Option(help="Of all people together.")] = 200.0,
+    retention_hours: Annotated[float, typer.Option(help="Of the topics.")] = 24.0,
+    record_days: Annotated[float, typer.Option(help="Of the topics that are a record.")] = 400.0,
+    replication: Annotated[int, typer.Option(help="Copies of each record.")] = 3,
+    inline_limit_bytes: Annotated[int, typer.Option(help="Larger messages carry a reference.")] = 900_000,
+    network: Annotated[str, typer.Option(help="efficientnet-lite0 or resnet18.")] = "efficientnet-lite0",
+    gpu_images_per_s: Annotated[
+        float, typer.Option(help="Images/s of one GPU with your network, as you measured it; 0: processors only.")
+    ] = 0.0,
+    peak_factor: Annotated[float, typer.Option(help="The busiest minutes over the average.")] = 1.5,
+    spare_replicas: Annotated[int, typer.Option(help="Of each service that may have several.")] = 0,
+    broker_disk_tb: Annotated[float, typer.Option(help="Of one broker.")] = 4.0,
+    broker_network_gbit: Annotated[float, typer.Option(help="Gbit/s of one broker.")] = 10.0,
+    as_json: Json = False,
+    as_values: Annotated[bool, typer.Option("--values", help="Print values for the Helm chart.")] = False,
+) -> None:
+    """Say what a plant needs: partitions, brokers, replicas, GPUs, storage; docs/sizing.md says from which figures."""
+    from services.core.sizing import Plant, size
+
+    plant = Plant(
+        lines=lines,
+        cameras_per_line=cameras,
+        frames_per_s=frames_per_s,
+        image_bytes=image_bytes,
+        image_pixels=image_pixels,
+        views_per_part=views_per_part,
+        cycle_time_ms=cycle_time_ms,
+        flagged_share=flagged_share,
+        audit_share=audit_share,
+        embedding_share=embedding_share,
+        embeddings_keep_hours=embeddings_keep_hours,
+        passes_per_case=passes,
+        answers_per_hour=answers_per_hour,
+        retention_hours=retention_hours,
+        record_days=record_days,
+        replication=replication,
+        inline_limit_bytes=inline_limit_bytes,
+        network=network,
+        gpu_images_per_s=gpu_images_per_s,
+        peak_factor=peak_factor,
+        spare_replicas=spare_replicas,
+        broker_disk_bytes=broker_disk_tb * 1e12,
+        broker_network_bytes_per_s=broker_network_gbit * 1e9 / 8,
+    )
+    needed = size(plant)
+    if as_json:
+        sys.stdout.write(json.dumps({"plant": dataclasses.asdict(plant), "size": dataclasses.asdict(needed)}) + "\n")
+    elif as_values:
+        sys.stdout.write(_size_values(plant, needed))
+    else:
+        _show_size(plant, needed)
+    for warning in needed.warnings:
+        _ERR.print(f"note: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _size_values(plant: Plant, needed: Size) -> str:
+    import yaml
+
+    values: dict[str, Any] = {
+        one.name: {
+            "replicas": one.replicas,
+            "resources": {
+                "requests": {"cpu": f"{round(one.cores * 1_000)}m", "memory": f"{one.memory_mb}M"},
+                "limits": {"memory": f"{one.memory_limit_mb}M"},
+            },
+        }
+        # The agent is a sidecar: as many as Tritons.
+        for one in needed.services
+        if one.name != "serving"
+    }
+    values["topics"] = {
+        "partitions": needed.partitions,
+        "retentionHours": plant.retention_hours,
+        "recordDays": plant.record_days,
+        "replicationFactor": plant.replication,
+    }
+    return str(yaml.safe_dump(values, sort_keys=False))
+
+
+def _show_size(plant: Plant, needed: Size) -> None:
+    _OUT.print(
+        f"{plant.rate:,.0f} frames/s, {plant.rate * plant.image_bytes / 1e6:,.1f} MB/s, "
+        f"{plant.parts_per_s:,.1f} parts/s, {plant.cases_per_s:,.2f} cases/s; planned with {plant.peak_factor:g} times as much",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("service", "replicas", "cores each", "memory MB", "because", box=None)
+    for one in needed.services:
+        table.add_row(one.name, str(one.replicas), f"{one.cores:.1f}", str(one.memory_mb), one.why)
+    _OUT.print(table)
+    table = Table("topic", "needs partitions", "records/s", "MB/s", "kept h", "disk GB, copies too", box=None)
+    for topic in needed.topics:
+        table.add_row(
+            topic.name,
+            str(topic.partitions),
+            f"{topic.records_per_s:,.1f}",
+            f"{topic.bytes_per_s / 1e6:,.3f}",
+            f"{topic.retention_hours:g}",
+            f"{topic.disk_bytes / 1e9:,.1f}",
+        )
+    _OUT.print(table)
+    for what, value in {
+        "partitions of each topic that scales": f"{needed.partitions}",
+        "brokers": f"{needed.brokers}, each {needed.disk_bytes_per_broker / 1e9:,.0f} GB, "
+        f"{needed.network_in_bytes_per_s / 1e6:,.1f} MB/s in and {needed.network_out_bytes_per_s / 1e6:,.1f} MB/s out",
+        "GPUs": f"{needed.gpus:.1f} GPUs' work" if needed.gpus else "none counted with",
+        "object store": f"the record grows by {needed.store_bytes_per_day / 1e9:,.2f} GB a day; images that expire "
+        f"{needed.store_expiring_bytes / 1e9:,.1f} GB; {needed.store_puts_per_s:,.1f} puts/s, "
+        f"{needed.store_gets_per_s:,.1f} gets/s",
+        "case index": f"grows by {needed.index_bytes_per_year / 1e9:,.1f} GB a year, embeddings "
+        f"{needed.embeddings_bytes / 1e9:,.2f} GB; {'PostgreSQL' if needed.needs_postgres else 'SQLite will do'}",
+    }.items():
+        _OUT.print(f"{what}: {value}", highlight=False, soft_wrap=True)
 
 
 # ---- backup and restore
