@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from services.backup.content import Amounts
     from services.core.manifest import ModelManifest
     from services.core.review import Review
-    from services.core.sizing import Plant, Size
+    from services.core.sizing import Plant
+    from services.core.sizing import Size as PlantSize
     from services.core.training_run import CandidateReport, Confusion, FlippedPart, TrainingRun
     from services.core.types import AliasState
     from services.local.linefile import CommandSettings
@@ -1233,7 +1234,7 @@ def size_plant(
         _ERR.print(f"note: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _size_values(plant: Plant, needed: Size) -> str:
+def _size_values(plant: Plant, needed: PlantSize) -> str:
     import yaml
 
     values: dict[str, Any] = {
@@ -1257,10 +1258,11 @@ def _size_values(plant: Plant, needed: Size) -> str:
     return str(yaml.safe_dump(values, sort_keys=False))
 
 
-def _show_size(plant: Plant, needed: Size) -> None:
+def _show_size(plant: Plant, needed: PlantSize) -> None:
     _OUT.print(
         f"{plant.rate:,.0f} frames/s, {plant.rate * plant.image_bytes / 1e6:,.1f} MB/s, "
-        f"{plant.parts_per_s:,.1f} parts/s, {plant.cases_per_s:,.2f} cases/s; planned with {plant.peak_factor:g} times as much",
+        f"{plant.parts_per_s:,.1f} parts/s, {plant.cases_per_s:,.2f} cases/s; "
+        f"planned with {plant.peak_factor:g} times as much",
         highlight=False,
         soft_wrap=True,
     )

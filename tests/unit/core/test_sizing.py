@@ -146,7 +146,7 @@ def test_the_plant_as_worked_by_hand() -> None:
     # 40 x 1.5 / 34 / .6 = 2.94.
     assert found.service("feedback").replicas == 3
     assert found.needs_postgres
-    # Images: 800.72 MB/s x 2 h x 3 copies = 17.3 TB; twice 65 replicas are 130 partitions, more than 1.2 GB/s / 10 MB/s.
+    # Images: 800.72 MB/s x 2 h x 3 copies = 17.3 TB; twice 65 replicas are 130 partitions, 1.2 GB/s / 10 MB/s only 121.
     assert found.topic(topics.FRAMES).disk_bytes == pytest.approx(800_720_000 * 7_200 * 3)
     assert found.partitions == 130
     # 40 cases/s x (200 000 + 42 302) bytes x 86 400 s, and 200 answers an hour of 439 bytes.
