@@ -408,6 +408,7 @@ class KafkaRecordConsumer(_Reading):
         super().__init__(
             connection,
             group_id=group,
+            group_instance_id=connection.instance_id or None,
             session_timeout_ms=connection.session_timeout_ms,
             heartbeat_interval_ms=min(3_000, connection.session_timeout_ms // 3),
             max_poll_interval_ms=connection.max_poll_interval_ms,
