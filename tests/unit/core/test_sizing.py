@@ -5,18 +5,44 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from services.adapters.caserecord import CaseRecord
+from services.adapters.codec import encode_case, encode_frame_embedding, encode_inspection
+from services.adapters.codec_explained import encode_explained_case
+from services.adapters.codec_outcome import encode_outcome
+from services.adapters.codec_review import encode_review
+from services.adapters.memory import MemoryObjectStore
 from services.cli import app
 from services.core import topics
 from services.core.errors import InvalidInputError
-from services.core.sizing import Plant, Size, detect_ms, size
+from services.core.imaging import encode_png
+from services.core.sizing import (
+    CASE_BYTES,
+    CASE_OBJECT_BYTES,
+    EMBEDDING_BYTES,
+    EXPLAINED_BYTES,
+    OUTCOME_BYTES,
+    REVIEW_BYTES,
+    REVIEW_OBJECT_BYTES,
+    VERDICT_BYTES,
+    Plant,
+    Size,
+    detect_ms,
+    size,
+)
+from services.core.types import Case, CaseKind, ExplainedCase, FrameEmbedding
+from tests.support.cases import START_NS, queued_case, wrong
+from tests.support.explained import explanation
+from tests.support.outcomes import outcome
 
 RUNNER = CliRunner()
 ONE_BOX = Plant(cameras_per_line=2, frames_per_s=10, image_bytes=30_000, replication=1)
@@ -203,3 +229,27 @@ def test_the_command_prints_a_table_json_and_values() -> None:
     }
     assert values["topics"]["partitions"] == 130
     assert "serving" not in values
+
+
+def test_events_and_objects_are_as_large_as_the_calculator_takes_them() -> None:
+    inspection = queued_case().inspection
+    embedding = np.random.default_rng(0).standard_normal(1_280).astype(np.float16)
+    case = Case(queued_case().case_id, CaseKind.FAIL, inspection, 1.0, embedding, image_ref=queued_case().image_ref)
+    explained = ExplainedCase(case, (explanation(), explanation("hirescam")), START_NS)
+    store = MemoryObjectStore()
+    record = CaseRecord(store)
+    kept = replace(explained, case=replace(case, image_ref=record.add_image(encode_png(np.zeros((8, 8, 3), np.uint8)))))
+    record.add_case(kept)
+    record.add_review(wrong(queued_case()))
+    found = {
+        VERDICT_BYTES: len(encode_inspection(inspection)),
+        CASE_BYTES: len(encode_case(case)),
+        EMBEDDING_BYTES: len(encode_frame_embedding(FrameEmbedding(inspection, embedding))),
+        EXPLAINED_BYTES: len(encode_explained_case(explained)),
+        OUTCOME_BYTES: len(encode_outcome(outcome())),
+        REVIEW_BYTES: len(encode_review(wrong(queued_case()))),
+        CASE_OBJECT_BYTES: next(store.list("record/cases/")).size_bytes,
+        REVIEW_OBJECT_BYTES: next(store.list("record/reviews/")).size_bytes,
+    }
+    for taken, measured in found.items():
+        assert measured == pytest.approx(taken, rel=0.15)
