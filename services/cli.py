@@ -1237,25 +1237,33 @@ def size_plant(
 def _size_values(plant: Plant, needed: PlantSize) -> str:
     import yaml
 
-    values: dict[str, Any] = {
-        one.name: {
-            "replicas": one.replicas,
-            "resources": {
-                "requests": {"cpu": f"{round(one.cores * 1_000)}m", "memory": f"{one.memory_mb}M"},
-                "limits": {"memory": f"{one.memory_limit_mb}M"},
-            },
-        }
-        # The agent is a sidecar: as many as Tritons.
-        for one in needed.services
-        if one.name != "serving"
-    }
+    values: dict[str, Any] = {}
+    head = ""
+    for one in needed.services:
+        if one.name in {"trainer", "serving"}:
+            # What a training takes was not measured here; the agent is a sidecar.
+            continue
+        cpu = f"{round(one.cores * 1_000)}m"
+        if one.name == "triton":
+            # Its memory is that of its versions and of /dev/shm: left to the chart.
+            values[one.name] = {"replicas": one.replicas, "resources": {"requests": {"cpu": cpu}}}
+            continue
+        requests, limits = {"cpu": cpu, "memory": f"{one.memory_mb}M"}, {"memory": f"{one.memory_limit_mb}M"}
+        values[one.name] = {"resources": {"requests": requests, "limits": limits}}
+        if one.name not in {"ingest", "outcome"}:
+            values[one.name] = {"replicas": one.replicas} | values[one.name]
+        elif one.replicas > 1:
+            # Each process has cameras or lines of its own.
+            head += f"# {one.name}: {one.replicas} processes: divide cameras or lines among {one.name}.instances\n"
     values["topics"] = {
         "partitions": needed.partitions,
         "retentionHours": plant.retention_hours,
         "recordDays": plant.record_days,
         "replicationFactor": plant.replication,
+        # One copy may be away and records still count as written.
+        "minInsyncReplicas": max(1, plant.replication - 1),
     }
-    return str(yaml.safe_dump(values, sort_keys=False))
+    return head + str(yaml.safe_dump(values, sort_keys=False))
 
 
 def _show_size(plant: Plant, needed: PlantSize) -> None:

@@ -83,8 +83,9 @@ OUTCOME_REMEMBERS_S: Final = 60.0
 
 #: Share of what a process or a link can do that is planned with.
 UTILISATION: Final = 0.6
-#: Limit over request of memory.
+#: Limit over request of memory, and the least limit: what was measured had images of 320 px, larger ones take more.
 MEMORY_FACTOR: Final = 2.0
+LEAST_LIMIT_MB: Final = 1_000
 #: Partitions a replica has at the start, so that replicas may double without new partitions.
 PARTITIONS_PER_REPLICA: Final = 2
 #: Most of one partition.
@@ -199,7 +200,7 @@ class ServiceSize:
     @property
     def memory_limit_mb(self) -> int:
         """Limit of one replica."""
-        return math.ceil(self.memory_mb * MEMORY_FACTOR)
+        return max(LEAST_LIMIT_MB, math.ceil(self.memory_mb * MEMORY_FACTOR))
 
 
 @dataclass(frozen=True, slots=True)

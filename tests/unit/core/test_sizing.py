@@ -222,13 +222,16 @@ def test_the_command_prints_a_table_json_and_values() -> None:
     assert "4,000 frames/s, 800.0 MB/s" in RUNNER.invoke(app, plant).stdout
     told = json.loads(RUNNER.invoke(app, [*plant, "--json"]).stdout)
     assert told["size"]["partitions"] == 130
-    values = yaml.safe_load(RUNNER.invoke(app, [*plant, "--values"]).stdout)
+    printed = RUNNER.invoke(app, [*plant, "--values"]).stdout
+    assert printed.startswith("# ingest: 21 processes: divide cameras or lines among ingest.instances\n")
+    values = yaml.safe_load(printed)
     assert values["detector"] == {
         "replicas": 65,
-        "resources": {"requests": {"cpu": "1000m", "memory": "174M"}, "limits": {"memory": "348M"}},
+        "resources": {"requests": {"cpu": "1000m", "memory": "174M"}, "limits": {"memory": "1000M"}},
     }
-    assert values["topics"]["partitions"] == 130
-    assert "serving" not in values
+    assert (values["topics"]["partitions"], values["topics"]["minInsyncReplicas"]) == (130, 2)
+    assert "replicas" not in values["ingest"]
+    assert not {"serving", "trainer"} & set(values)
 
 
 def test_events_and_objects_are_as_large_as_the_calculator_takes_them() -> None:
