@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import enum
+import functools
 import getpass
 import importlib
 import json
@@ -39,9 +41,13 @@ if TYPE_CHECKING:
     from services.adapters.modelregistry import ModelRegistry
     from services.adapters.modelstore import ModelStore
     from services.adapters.ports import ObjectStore, RecordWriter
+    from services.adapters.tablecopy import TableCopy
     from services.adapters.trainerclient import TrainerClient
+    from services.backup.content import Amounts
     from services.core.manifest import ModelManifest
     from services.core.review import Review
+    from services.core.sizing import Plant
+    from services.core.sizing import Size as PlantSize
     from services.core.training_run import CandidateReport, Confusion, FlippedPart, TrainingRun
     from services.core.types import AliasState
     from services.local.linefile import CommandSettings
@@ -1172,6 +1178,307 @@ def index_rebuild() -> None:
         _ERR.print(f"left out: {key}: {why}", style="yellow", markup=False, highlight=False)
     if done.damaged:
         raise typer.Exit(1)
+
+
+# ---- how much of everything
+
+
+@app.command("size", rich_help_panel="By hand")
+def size_plant(
+    lines: Annotated[int, typer.Option(help="Lines.")] = 1,
+    cameras: Annotated[int, typer.Option(help="Cameras of each line.")] = 1,
+    frames_per_s: Annotated[float, typer.Option(help="Of each camera.")] = 10.0,
+    image_bytes: Annotated[int, typer.Option(help="Of one encoded image.")] = 200_000,
+    image_pixels: Annotated[int, typer.Option(help="Of one image; 0: as JPEGs of so many bytes have.")] = 0,
+    views_per_part: Annotated[int, typer.Option(help="Frames of one part; 0: one of each camera.")] = 0,
+    cycle_time_ms: Annotated[int, typer.Option(help="Of one part.")] = 1_000,
+    flagged_share: Annotated[float, typer.Option(help="Share of frames that are FAIL or REVIEW.")] = 0.01,
+    audit_share: Annotated[float, typer.Option(help="Share of the others that become cases.")] = 0.02,
+    embedding_share: Annotated[float, typer.Option(help="Share of frames whose embedding is kept.")] = 1.0,
+    embeddings_keep_hours: Annotated[float, typer.Option(help="For how long.")] = 24.0,
+    passes: Annotated[int, typer.Option(help="Forward passes of one case's explanations.")] = 405,
+    answers_per_hour: Annotated[float, typer.Option(help="Of all people together.")] = 200.0,
+    retention_hours: Annotated[float, typer.Option(help="Of the topics.")] = 24.0,
+    record_days: Annotated[float, typer.Option(help="Of the topics that are a record.")] = 400.0,
+    replication: Annotated[int, typer.Option(help="Copies of each record.")] = 3,
+    inline_limit_bytes: Annotated[int, typer.Option(help="Larger messages carry a reference.")] = 900_000,
+    network: Annotated[str, typer.Option(help="efficientnet-lite0 or resnet18.")] = "efficientnet-lite0",
+    gpu_images_per_s: Annotated[
+        float, typer.Option(help="Images/s of one GPU with your network, as you measured it; 0: processors only.")
+    ] = 0.0,
+    peak_factor: Annotated[float, typer.Option(help="The busiest minutes over the average.")] = 1.5,
+    spare_replicas: Annotated[int, typer.Option(help="Of each service that may have several.")] = 0,
+    broker_disk_tb: Annotated[float, typer.Option(help="Of one broker.")] = 4.0,
+    broker_network_gbit: Annotated[float, typer.Option(help="Gbit/s of one broker.")] = 10.0,
+    as_json: Json = False,
+    as_values: Annotated[bool, typer.Option("--values", help="Print values for the Helm chart.")] = False,
+) -> None:
+    """Say what a plant needs: partitions, brokers, replicas, GPUs, storage; docs/sizing.md says from which figures."""
+    from services.core.sizing import Plant, size
+
+    plant = Plant(
+        lines=lines,
+        cameras_per_line=cameras,
+        frames_per_s=frames_per_s,
+        image_bytes=image_bytes,
+        image_pixels=image_pixels,
+        views_per_part=views_per_part,
+        cycle_time_ms=cycle_time_ms,
+        flagged_share=flagged_share,
+        audit_share=audit_share,
+        embedding_share=embedding_share,
+        embeddings_keep_hours=embeddings_keep_hours,
+        passes_per_case=passes,
+        answers_per_hour=answers_per_hour,
+        retention_hours=retention_hours,
+        record_days=record_days,
+        replication=replication,
+        inline_limit_bytes=inline_limit_bytes,
+        network=network,
+        gpu_images_per_s=gpu_images_per_s,
+        peak_factor=peak_factor,
+        spare_replicas=spare_replicas,
+        broker_disk_bytes=broker_disk_tb * 1e12,
+        broker_network_bytes_per_s=broker_network_gbit * 1e9 / 8,
+    )
+    needed = size(plant)
+    if as_json:
+        sys.stdout.write(json.dumps({"plant": dataclasses.asdict(plant), "size": dataclasses.asdict(needed)}) + "\n")
+    elif as_values:
+        sys.stdout.write(_size_values(plant, needed))
+    else:
+        _show_size(plant, needed)
+    for warning in needed.warnings:
+        _ERR.print(f"note: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _size_values(plant: Plant, needed: PlantSize) -> str:
+    import yaml
+
+    values: dict[str, Any] = {}
+    head = ""
+    for one in needed.services:
+        if one.name in {"trainer", "serving"}:
+            # What a training takes was not measured here; the agent is a sidecar.
+            continue
+        cpu = f"{round(one.cores * 1_000)}m"
+        if one.name == "triton":
+            # Its memory is that of its versions and of /dev/shm: left to the chart.
+            values[one.name] = {"replicas": one.replicas, "resources": {"requests": {"cpu": cpu}}}
+            continue
+        requests, limits = {"cpu": cpu, "memory": f"{one.memory_mb}M"}, {"memory": f"{one.memory_limit_mb}M"}
+        values[one.name] = {"resources": {"requests": requests, "limits": limits}}
+        if one.name not in {"ingest", "outcome"}:
+            values[one.name] = {"replicas": one.replicas} | values[one.name]
+        elif one.replicas > 1:
+            # Each process has cameras or lines of its own.
+            head += f"# {one.name}: {one.replicas} processes: divide cameras or lines among {one.name}.instances\n"
+    values["topics"] = {
+        "partitions": needed.partitions,
+        "retentionHours": plant.retention_hours,
+        "recordDays": plant.record_days,
+        "replicationFactor": plant.replication,
+        # One copy may be away and records still count as written.
+        "minInsyncReplicas": max(1, plant.replication - 1),
+    }
+    return head + str(yaml.safe_dump(values, sort_keys=False))
+
+
+def _show_size(plant: Plant, needed: PlantSize) -> None:
+    _OUT.print(
+        f"{plant.rate:,.0f} frames/s, {plant.rate * plant.image_bytes / 1e6:,.1f} MB/s, "
+        f"{plant.parts_per_s:,.1f} parts/s, {plant.cases_per_s:,.2f} cases/s; "
+        f"planned with {plant.peak_factor:g} times as much",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("service", "replicas", "cores each", "memory MB", "because", box=None)
+    for one in needed.services:
+        table.add_row(one.name, str(one.replicas), f"{one.cores:.1f}", str(one.memory_mb), one.why)
+    _OUT.print(table)
+    table = Table("topic", "needs partitions", "records/s", "MB/s", "kept h", "disk GB, copies too", box=None)
+    for topic in needed.topics:
+        table.add_row(
+            topic.name,
+            str(topic.partitions),
+            f"{topic.records_per_s:,.1f}",
+            f"{topic.bytes_per_s / 1e6:,.3f}",
+            f"{topic.retention_hours:g}",
+            f"{topic.disk_bytes / 1e9:,.1f}",
+        )
+    _OUT.print(table)
+    for what, value in {
+        "partitions of each topic that scales": f"{needed.partitions}",
+        "brokers": f"{needed.brokers}, each {needed.disk_bytes_per_broker / 1e9:,.0f} GB, "
+        f"{needed.network_in_bytes_per_s / 1e6:,.1f} MB/s in and {needed.network_out_bytes_per_s / 1e6:,.1f} MB/s out",
+        "GPUs": f"{needed.gpus:.1f} GPUs' work" if needed.gpus else "none counted with",
+        "object store": f"the record grows by {needed.store_bytes_per_day / 1e9:,.2f} GB a day; images that expire "
+        f"{needed.store_expiring_bytes / 1e9:,.1f} GB; {needed.store_puts_per_s:,.1f} puts/s, "
+        f"{needed.store_gets_per_s:,.1f} gets/s",
+        "case index": f"grows by {needed.index_bytes_per_year / 1e9:,.1f} GB a year, embeddings "
+        f"{needed.embeddings_bytes / 1e9:,.2f} GB; {'PostgreSQL' if needed.needs_postgres else 'SQLite will do'}",
+    }.items():
+        _OUT.print(f"{what}: {value}", highlight=False, soft_wrap=True)
+
+
+# ---- backup and restore
+
+
+class _Parts(enum.StrEnum):
+    ACCOUNTS = "accounts"
+    COUNTS = "counts"
+
+
+Without = Annotated[
+    list[_Parts] | None,
+    typer.Option(help="Leave this database out: accounts (who may sign in), counts (verdicts); may be repeated."),
+]
+
+
+@app.command(rich_help_panel="By hand")
+def backup(
+    to: Annotated[Path, typer.Option(file_okay=False, help="Folder of the backups; what lies there is kept.")],
+    with_pictures: Annotated[bool, typer.Option(help="Pictures too that expire.")] = False,
+    without: Without = None,
+    as_json: Json = False,
+) -> None:
+    """Save the record: cases, reviews, pictures, models, trainings, aliases, line events, accounts and counts.
+
+    The line may run meanwhile. One that was cut off goes on when it is given again. What is not in it, and why, is in
+    docs/backup-and-restore.md.
+    """
+    from services.adapters.backuparchive import Archive
+    from services.adapters.kafka import KafkaTopicReader
+    from services.backup.content import EXPIRING, RECORD, TOPICS
+    from services.backup.save import save
+
+    settings = _settings()
+    with contextlib.ExitStack() as stack:
+        databases = _saved_databases(stack, settings, without or [], must_exist=True)
+        kafka = settings.kafka.connection()
+        readers = {topic: stack.enter_context(contextlib.closing(KafkaTopicReader(kafka, [topic]))) for topic in TOPICS}
+        store = stack.enter_context(_objects())
+        report = stack.enter_context(_counter("saving"))
+        amounts = save(
+            Archive(to),
+            store,
+            (*RECORD, *(EXPIRING if with_pictures else ())),
+            readers,
+            databases,
+            bucket=settings.object_store.bucket,
+            release=package_version("sightline"),
+            tell=report,
+        )
+    _tell_amounts("saved", amounts, as_json)
+
+
+@app.command(rich_help_panel="By hand")
+def restore(
+    source: Annotated[Path, typer.Option("--from", exists=True, file_okay=False, help="Folder of the backups.")],
+    name: Annotated[str, typer.Option("--backup", help="Which one; the newest whole one if not said.")] = "",
+    over: Annotated[bool, typer.Option(help="Replace what is there; else everything must be empty.")] = False,
+    same_broker: Annotated[
+        bool, typer.Option(help="The broker kept its topics: verdicts are counted on from where the backup stood.")
+    ] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Only read it all and hold it against its digests.")
+    ] = False,
+    without: Without = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a backup back into an empty store, broker and database; then give `sightline index rebuild`.
+
+    Everything is checked before anything is written. Stop the services first.
+    """
+    from services.adapters.backuparchive import Archive
+    from services.adapters.kafka import KafkaRecordWriter, KafkaTopicReader
+    from services.adapters.kafka_topics import ensure_topics, standard_topics
+    from services.adapters.statistics_schema import POSITIONS
+    from services.backup.content import TOPICS
+    from services.backup.restore import Target, check
+    from services.backup.restore import restore as bring_back
+
+    archive = Archive(source)
+    chosen = name or archive.newest()
+    if check_only:
+        with _counter("checking") as report:
+            _tell_amounts("whole", check(archive, chosen, tell=report), as_json)
+        return
+    settings = _settings()
+    kafka = settings.kafka.connection()
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(_objects())
+        store.ensure_bucket()
+        # Made with the usual partitions where nobody has made them; `models` and its like have one in any case.
+        ensure_topics(kafka, [spec for spec in standard_topics() if spec.name in TOPICS])
+        writer = KafkaRecordWriter(kafka)
+        stack.callback(writer.close, 10)
+        readers = {topic: functools.partial(KafkaTopicReader, kafka, [topic]) for topic in TOPICS}
+        databases = _saved_databases(stack, settings, without or [], must_exist=False)
+        amounts = bring_back(
+            archive,
+            chosen,
+            Target(store, settings.object_store.bucket, readers, writer, databases),
+            over=over,
+            leave_out=frozenset() if same_broker else frozenset({POSITIONS.name}),
+            tell=stack.enter_context(_counter("restoring")),
+        )
+    _tell_amounts("restored", amounts, as_json)
+
+
+def _saved_databases(
+    stack: contextlib.ExitStack, settings: CommandSettings, without: list[_Parts], *, must_exist: bool
+) -> dict[str, TableCopy]:
+    from services.adapters.accounts_schema import ACCOUNTS, AUDIT, SESSIONS, USERS
+    from services.adapters.caseindex_database import CASE_INDEX, Database, parse_url, sqlite_file
+    from services.adapters.statistics_schema import COUNTS, INSPECTED, POSITIONS
+    from services.adapters.tablecopy import TableCopy
+    from services.backup import content
+
+    wanted = {
+        # Whoever is signed in signs in anew: a session of then must not come back to life.
+        content.ACCOUNTS: (settings.accounts.url, ACCOUNTS, (USERS, AUDIT), (SESSIONS,)),
+        content.COUNTS: (settings.index.url, CASE_INDEX, (INSPECTED, COUNTS, POSITIONS), ()),
+    }
+    found: dict[str, TableCopy] = {}
+    for name, (url, tables, kept, cleared) in wanted.items():
+        if name in without:
+            continue
+        file = sqlite_file(parse_url(url.get_secret_value(), tables.what))
+        if must_exist and file is not None and not file.exists():
+            # To open it would make an empty one, and save that.
+            raise InvalidInputError(f"the {tables.what} must be there to save it, got no {file}: --without {name}?")
+        database = Database(url.get_secret_value(), tables)
+        stack.callback(database.close)
+        found[name] = TableCopy(database, kept, cleared)
+    return found
+
+
+@contextmanager
+def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} objects"))
+    with Progress(*columns, console=_ERR, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda objects, size_bytes: bar.update(
+            task, completed=objects, description=f"{what}: {size_bytes / 1e6:,.0f} MB,"
+        )
+
+
+def _tell_amounts(what: str, amounts: Amounts, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(dataclasses.asdict(amounts)) + "\n")
+        return
+    _OUT.print(
+        f"backup {amounts.name} {what}: {amounts.objects} objects, {amounts.object_bytes / 1e6:,.1f} MB "
+        f"({amounts.moved_objects} objects, {amounts.moved_bytes / 1e6:,.1f} MB were moved), "
+        f"{amounts.records} records, {amounts.rows} rows",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for key in amounts.gone:
+        _ERR.print(f"gone while it was saved: {key}", style="yellow", markup=False, highlight=False)
 
 
 def _review_row(review: Review) -> dict[str, Any]:

@@ -364,7 +364,8 @@ def _to_json(message: Message, max_bytes: int) -> bytes:
 
 def _from_json(kind: type[M], data: bytes) -> M:
     try:
-        return json_format.Parse(data, kind())
+        # A later release may have written more, before somebody went back to this one.
+        return json_format.Parse(data, kind(), ignore_unknown_fields=True)
     except (json_format.ParseError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())[:200]
         raise InvalidInputError(f"an object must hold the message {kind.DESCRIPTOR.name} as JSON: {why}") from error

@@ -104,7 +104,8 @@ class ChangeRecord:
     def _read(self, key: str, alias: str, revision: int) -> ModelChange:
         data = self._store.get(key, max_bytes=_MAX_BYTES)
         try:
-            message = json_format.Parse(data, changes_service_pb2.ModelChange())
+            # A later release may have written more, before somebody went back to this one.
+            message = json_format.Parse(data, changes_service_pb2.ModelChange(), ignore_unknown_fields=True)
         except (json_format.ParseError, UnicodeDecodeError) as error:
             why = " ".join(str(error).split())[:200]
             raise EventDecodeError(f"{key}: an object must hold a ModelChange as JSON: {why}") from error

@@ -24,6 +24,8 @@ class KafkaConnection:
     max_poll_interval_ms: int = 300_000
     max_message_bytes: int = 30_000_000
     fetch_wait_ms: int = 500
+    instance_id: str = ""
+    """Name of this member of its groups, kept over restarts; empty for one that is new each time."""
     compression: str | None = None
     """``gzip`` or nothing. Encoded images do not shrink; verdicts do."""
 

@@ -163,8 +163,17 @@ class KafkaRecordWriter:
         self._producer: KafkaProducer | None = None
         self._closed = False
 
-    def send(self, topic: str, *, key: bytes, value: bytes, headers: Headers = ()) -> Future[RecordPosition]:
+    def send(
+        self, topic: str, *, key: bytes, value: bytes, headers: Headers = (), timestamp_ms: int | None = None
+    ) -> Future[RecordPosition]:
         """Queue one record.
+
+        Args:
+            topic: Where to.
+            key: Records of one key keep their order.
+            value: What it says.
+            headers: Beside it.
+            timestamp_ms: When it was written first (ms since the epoch), for what is restored; now if not said.
 
         Raises:
             UnavailableError: When there is no room, no leader or no broker within the blocking deadline.
@@ -175,7 +184,7 @@ class KafkaRecordWriter:
         future: Future[RecordPosition] = Future()
         try:
             producer = self._current()
-            pending = producer.send(topic, key=key, value=value, headers=list(headers))
+            pending = producer.send(topic, key=key, value=value, headers=list(headers), timestamp_ms=timestamp_ms)
         except _TOO_LARGE as error:
             self._give_room(size_bytes)
             future.set_exception(domain_error(error, f"write to {topic}"))
@@ -399,6 +408,7 @@ class KafkaRecordConsumer(_Reading):
         super().__init__(
             connection,
             group_id=group,
+            group_instance_id=connection.instance_id or None,
             session_timeout_ms=connection.session_timeout_ms,
             heartbeat_interval_ms=min(3_000, connection.session_timeout_ms // 3),
             max_poll_interval_ms=connection.max_poll_interval_ms,

@@ -70,13 +70,15 @@ class MemoryBroker:
             self.create_topic(topic, self._default_partitions)
             return [TopicPartition(topic, number) for number in range(len(self._topics[topic]))]
 
-    def append(self, topic: str, *, key: bytes, value: bytes, headers: Headers = ()) -> RecordPosition:
+    def append(
+        self, topic: str, *, key: bytes, value: bytes, headers: Headers = (), timestamp_ms: int | None = None
+    ) -> RecordPosition:
         """Write one record to the partition that its key chooses."""
         with self.changed:
             count = len(self.partitions(topic))
             partition = TopicPartition(topic, zlib.crc32(key) % count)
             log = self._topics[topic][partition.partition]
-            now_ms = time.time_ns() // _NS_PER_MS
+            now_ms = time.time_ns() // _NS_PER_MS if timestamp_ms is None else timestamp_ms
             record = Record(topic, partition.partition, len(log), now_ms, key, value, tuple(headers))
             log.append(record)
             self.changed.notify_all()
@@ -158,7 +160,9 @@ class MemoryRecordWriter:
         self._held: list[tuple[Future[RecordPosition], RecordPosition]] = []
         self._lock = threading.Lock()
 
-    def send(self, topic: str, *, key: bytes, value: bytes, headers: Headers = ()) -> Future[RecordPosition]:
+    def send(
+        self, topic: str, *, key: bytes, value: bytes, headers: Headers = (), timestamp_ms: int | None = None
+    ) -> Future[RecordPosition]:
         """Write at once; the future is settled unless the writer is holding."""
         future: Future[RecordPosition] = Future()
         if len(value) > self._broker.max_message_bytes:
@@ -169,7 +173,7 @@ class MemoryRecordWriter:
             future.set_exception(UnavailableError(f"broker must acknowledge {topic} in time, got no answer"))
             return future
         with self._lock:
-            position = self._broker.append(topic, key=key, value=value, headers=headers)
+            position = self._broker.append(topic, key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
             if self.holding:
                 self._held.append((future, position))
                 return future

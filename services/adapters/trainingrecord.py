@@ -186,7 +186,9 @@ class TrainingRecord:
             raise EventDecodeError(f"below {_RUNS} must lie <alias>/<run_id>.json, got {key[:200]!a}")
         data = self._store.get(key, max_bytes=_MAX_RUN_BYTES)
         try:
-            run = run_from_message(json_format.Parse(data, trainer_service_pb2.TrainingRun()))
+            # A later release may have written more, before somebody went back to this one.
+            message = json_format.Parse(data, trainer_service_pb2.TrainingRun(), ignore_unknown_fields=True)
+            run = run_from_message(message)
         except (json_format.ParseError, UnicodeDecodeError) as error:
             why = " ".join(str(error).split())[:200]
             raise EventDecodeError(f"{key}: an object must hold a TrainingRun as JSON: {why}") from error

@@ -43,6 +43,13 @@ class KafkaSettings(SettingsGroup):
     ssl_certificate_file: Path | None = Field(default=None, description="PEM file of our own certificate, for mTLS.")
     ssl_key_file: Path | None = Field(default=None, description="PEM file of that certificate's key.")
     group: str = Field(default="", description="Consumer group; empty takes the service's own name.")
+    instance_id: str = Field(
+        default="",
+        max_length=200,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="Name that this replica keeps over restarts, for example its pod's (a StatefulSet's). Back within "
+        "session_timeout_ms it takes up its partitions and the others keep theirs. Two must never have the same.",
+    )
     request_timeout_ms: int = Field(
         default=15_000, ge=1_000, le=300_000, description="Longest wait for the answer to one request."
     )

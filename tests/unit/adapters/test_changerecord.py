@@ -96,7 +96,7 @@ def test_what_is_not_there_and_what_is_no_key_is_said(record: ChangeRecord) -> N
         ({"state": "CHANGE_STATE_UNSPECIFIED"}, "state must be a state of a change, got 0"),
         ({"live_version": 0}, "live_version must be >= 1, got 0"),
         ({"alias": "Not One"}, "alias must be"),
-        ({"unheard_of": 1}, "an object must hold a ModelChange as JSON"),
+        ({"live_version": "many"}, "an object must hold a ModelChange as JSON"),
     ],
 )
 def test_what_is_no_change_is_refused_with_its_place(

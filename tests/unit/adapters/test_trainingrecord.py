@@ -129,7 +129,7 @@ def test_a_damaged_run_keeps_nobody_from_the_others(
         ({"snapshot": {"digest": "x"}}, "digest must be 64 lower-case hex digits"),
         ({"report": {}}, "a report must have the candidate's confusion"),
         ({"report": {"candidate": {}, "gates": [{"name": "luck", "state": 1}]}}, "a gate must be one that is known"),
-        ({"unheard_of": 1}, "an object must hold a TrainingRun as JSON"),
+        ({"share": "much"}, "an object must hold a TrainingRun as JSON"),
     ],
 )
 def test_what_is_no_run_is_refused_with_its_place(
