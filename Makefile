@@ -65,7 +65,7 @@ bench-gpu: install ## Measure on a GPU; says so where there is none
 # ---- check
 
 .PHONY: check
-check: install-checks lint typecheck layers proto-check web-check ## Check format, rules, types, layers, protocol and page
+check: install-checks lint typecheck layers proto-check web-check chart-check ## Check format, rules, types, layers, protocol, page and chart
 
 .PHONY: fmt
 fmt: install-checks ## Format the code
@@ -96,6 +96,14 @@ layers: install-checks ## Check which package may import which
 web-check: install-checks ## Check types and rules of the page, and run its own tests
 	@deploy/npm run check
 	@deploy/npm test
+
+.PHONY: chart
+chart: install-checks ## Write the chart's values.schema.json and README anew
+	@deploy/chart-schema
+
+.PHONY: chart-check
+chart-check: install-checks ## Render the chart with each example and hold it against three versions of Kubernetes
+	@deploy/chart-check
 
 # ---- protocol
 

@@ -30,7 +30,7 @@ feedback:
   needs: [kafka, objectStore, index]
   grpc: true
   peers: {detector: detector}
-  scaled: sightline.cases.v1
+  scaled: sightline.explained.v1
 trainer:
   needs: [kafka, objectStore]
   grpc: true
