@@ -3,6 +3,11 @@
 {{- .block.tls.existingSecret | default (printf "%s-%s-tls" (include "sightline.fullname" .root) .component) -}}
 {{- end -}}
 
+{{/* A value as a variable's text; helm holds numbers of a file as floating point, and would write 3e+07. */}}
+{{- define "sightline.text" -}}
+{{- ternary . (toJson .) (kindIs "string" .) -}}
+{{- end -}}
+
 {{/* Variable that takes its value from a Secret. */}}
 {{- define "sightline.secretEnv" -}}
 - name: {{ .name }}
@@ -141,7 +146,7 @@
     {{- include "sightline.connectionEnv" (dict "root" .root "needs" .facts.needs) | nindent 4 }}
     {{- range $name, $value := .block.env }}
     - name: {{ $name }}
-      value: {{ $value | quote }}
+      value: {{ include "sightline.text" $value | quote }}
     {{- end }}
   ports:
     - {name: ops, containerPort: 9100}

@@ -102,6 +102,13 @@ def test_secrets_come_from_secrets_alone(manifests: list[Manifest]) -> None:
     assert not of_kind(manifests, "Secret")
 
 
+def test_large_numbers_are_written_out(every: dict[str, list[Manifest]]) -> None:
+    for _, container in containers(every["gpu"]):
+        for variable in container["env"]:
+            assert not re.fullmatch(r"[0-9.]+e\+[0-9]+", variable.get("value", "")), variable["name"]
+    assert config_of(every["gpu"], "detector")["max_in_flight_bytes"] == 64_000_000
+
+
 def test_what_stays_with_a_member_lies_on_its_volume(every: dict[str, list[Manifest]]) -> None:
     manifests = every["minimal"]
     folders = {
