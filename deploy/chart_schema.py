@@ -278,7 +278,7 @@ def documented_values(text: str) -> list[tuple[str, Any, str]]:
             comment, covered = "", indent
         elif bare.partition(":")[2].strip():
             raise ValueError(
-                f"every value must be documented by a line that begins with '# -- ', {'.'.join(path)} is not"
+                f"a line that begins with '# -- ' must stand above every value, got {'.'.join(path)} without"
             )
     return found
 
