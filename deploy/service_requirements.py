@@ -30,9 +30,11 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer": ("trainer", "otlp"),
     "serving": ("serving", "otlp"),
     "dashboard": ("dashboard", "postgres", "certificates", "otlp"),
+    # Not a service: what model versions import inside Triton.
+    "triton": ("model", "openvino", "onnx"),
 }
-#: Images that hold a network: everybody else asks Triton.
-WITH_TORCH: Final = frozenset({"trainer"})
+#: Left to the recipe, which takes the build for a GPU or the one for a CPU.
+LEFT_OUT: Final = {"triton": {"onnxruntime"}}
 
 
 def locked_versions(lock: str) -> dict[str, str]:
@@ -93,7 +95,8 @@ def requirements_of(service: str, locked: Mapping[str, str]) -> str:
     Returns:
         A requirements file: installed with ``--no-deps``, torch first.
     """
-    lines = [locked[name] for name in packages_of(service) if name in locked]
+    left_out = LEFT_OUT.get(service, set())
+    lines = [locked[name] for name in packages_of(service) if name in locked and name not in left_out]
     head = f"# Packages of the image of {service}, written by deploy/service-requirements; see docs/images.md.\n"
     return head + "\n".join(lines) + "\n"
 

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.__main__ import SERVICES
 from services.core.access import Role
 from services.core.errors import InvalidInputError, SettingsError, SightlineError
 from services.experiments.commands import experiment_app
@@ -70,7 +71,6 @@ app.add_typer(index_app, name="index", rich_help_panel="By hand")
 app.add_typer(users_app, name="users", rich_help_panel="By hand")
 app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
-SERVICES = ("ingest", "detector", "outcome", "explainer", "feedback", "trainer", "serving", "dashboard")
 
 T = TypeVar("T")
 
