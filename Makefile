@@ -65,7 +65,7 @@ bench-gpu: install ## Measure on a GPU; says so where there is none
 # ---- check
 
 .PHONY: check
-check: install-checks lint typecheck layers proto-check web-check ## Check format, rules, types, layers, protocol and page
+check: install-checks lint typecheck layers proto-check web-check compose-check ## Check format, rules, types, layers, protocol, page and deployment
 
 .PHONY: fmt
 fmt: install-checks ## Format the code
@@ -96,6 +96,10 @@ layers: install-checks ## Check which package may import which
 web-check: install-checks ## Check types and rules of the page, and run its own tests
 	@deploy/npm run check
 	@deploy/npm test
+
+.PHONY: compose-check
+compose-check: install-checks ## Check the compose files, the images' recipes and their lists of packages
+	@deploy/compose-check
 
 # ---- protocol
 

