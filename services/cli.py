@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.__main__ import SERVICES
 from services.core.access import Role
 from services.core.errors import InvalidInputError, SettingsError, SightlineError
 from services.experiments.commands import experiment_app
@@ -76,7 +77,8 @@ app.add_typer(index_app, name="index", rich_help_panel="By hand")
 app.add_typer(users_app, name="users", rich_help_panel="By hand")
 app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
-SERVICES = ("ingest", "detector", "outcome", "explainer", "feedback", "trainer", "serving", "dashboard")
+
+T = TypeVar("T")
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -680,25 +682,23 @@ def _option(text: str) -> tuple[str, bool | int | float | str]:
 # ---- topics
 
 
-@topics_app.command("create")
-def topics_create(
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of the topics that scale.")] = 4,
-    retention_hours: Annotated[float, typer.Option(min=0.1, help="How long events are kept.")] = 24.0,
-    max_message_bytes: Annotated[int, typer.Option(min=1_000_000, help="Largest record.")] = 30_000_000,
-    replication_factor: Annotated[int, typer.Option(help="Copies of each record; -1 = the broker's default.")] = -1,
+@topics_app.command("apply")
+def topics_apply(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what differs and change nothing.")] = False,
 ) -> None:
-    """Create the topics that do not exist; those that do stay as they are."""
-    from services.adapters.kafka_topics import ensure_topics, standard_topics
+    """Bring every topic to what the settings say (SIGHTLINE_TOPICS__…); partitions and records are never taken away."""
+    from services.adapters.kafka_topics import apply_topics, standard_topics
 
-    wanted = standard_topics(
-        partitions=partitions,
-        retention_hours=retention_hours,
-        max_message_bytes=max_message_bytes,
-        replication_factor=replication_factor,
-    )
-    created = ensure_topics(_kafka(), wanted)
-    for spec in wanted:
-        _OUT.print(f"{'created' if spec.name in created else 'exists '}  {spec.name}", highlight=False)
+    settings = _settings()
+    wanted = standard_topics(**settings.topics.model_dump(exclude={"wait_s"}))
+    kafka = settings.kafka.connection()
+    changes = _once_available("Kafka", lambda: apply_topics(kafka, wanted, dry_run=dry_run), settings.topics.wait_s)
+    for change in changes:
+        done = "would " if dry_run and not change.by_hand else ""
+        arrow = f"{change.before} → {change.after}" if change.before else change.after
+        _OUT.print(f"{done}{change.work.value}  {change.topic}  {arrow}", highlight=False, soft_wrap=True)
+    left = sum(change.by_hand for change in changes)
+    _OUT.print(f"{len(wanted)} topics, {len(changes) - left} changes{f', {left} left to you' if left else ''}")
 
 
 @topics_app.command("list")
@@ -714,6 +714,45 @@ def topics_list(as_json: Json = False) -> None:
     for name, partitions in sorted(found.items()):
         table.add_row(name, str(partitions))
     _OUT.print(table)
+
+
+@app.command(rich_help_panel="By hand")
+def migrate(
+    wait_s: Annotated[float, typer.Option(min=0, max=3600, help="Longest wait for the databases.")] = 300.0,
+) -> None:
+    """Bring the databases of case index and accounts to the schema of this release; several at once take turns."""
+    from services.adapters.accounts import Accounts
+    from services.adapters.caseindex_database import Database
+
+    settings = _settings()
+    index, people = settings.index.url.get_secret_value(), settings.accounts.url.get_secret_value()
+    opened: list[tuple[str, Callable[[], Database | Accounts]]] = [
+        ("case index", lambda: Database(index)),
+        ("accounts", lambda: Accounts(people)),
+    ]
+    for what, open_it in opened:
+        with contextlib.closing(_once_available(what, open_it, wait_s)) as database:
+            before, now = database.revisions
+            moved = f"brought from {before or 'nothing'} to {now}" if before != now else f"is at {now} already"
+            _OUT.print(f"{what}: {database} {moved}", highlight=False, soft_wrap=True)
+
+
+def _once_available(what: str, call: Callable[[], T], wait_s: float) -> T:
+    """Call as soon as what is needed answers, and tell what is waited for."""
+    from services.runtime.lifecycle import Shutdown
+    from services.runtime.retry import until_available
+
+    def told() -> T:
+        try:
+            return call()
+        except SightlineError as error:
+            if error.retriable and wait_s:
+                _ERR.print(
+                    f"waiting for {what}: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True
+                )
+            raise
+
+    return until_available(what, told, shutdown=Shutdown(), deadline_s=wait_s)
 
 
 # ---- models

@@ -111,6 +111,14 @@ class Accounts:
         _keep_private(url)
         self._database = Database(url, ACCOUNTS)
 
+    def __str__(self) -> str:
+        return str(self._database)
+
+    @property
+    def revisions(self) -> tuple[str | None, str | None]:
+        """The schema that was found, None where there were no tables, and the one that it was brought to."""
+        return self._database.revisions
+
     def close(self) -> None:
         """Let go of the database; idempotent."""
         self._database.close()

@@ -117,10 +117,15 @@ class Database:
             # One view of the tables for all statements of a page.
             self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ")
         try:
-            self._upgrade()
+            self._revisions = self._upgrade()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def revisions(self) -> tuple[str | None, str | None]:
+        """The schema that was found, None where there were no tables, and the one that it was brought to."""
+        return self._revisions
 
     def __str__(self) -> str:
         return shown_url(self._url)
@@ -225,7 +230,7 @@ class Database:
 
     # ---- tables
 
-    def _upgrade(self) -> None:
+    def _upgrade(self) -> tuple[str | None, str | None]:
         config = migrations(self._tables)
         what = self._tables.what
         # A change of a large table takes as long as it takes.
@@ -241,14 +246,16 @@ class Database:
                     f"the {what} {self} must have a schema that this release knows ({', '.join(sorted(known))}), "
                     f"got {found!r}: a newer release has written it"
                 )
-            if found == script.get_current_head():
-                return
+            head = script.get_current_head()
+            if found == head:
+                return found, head
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise InvalidInputError(f"the {what} {self} must be upgradable, got {error}") from error
-            LOG.info("%s %s brought from schema %s to %s", what, self, found, script.get_current_head())
+            LOG.info("%s %s brought from schema %s to %s", what, self, found, head)
+            return found, head
 
     def _check_encoding(self, connection: Connection) -> None:
         if self._sqlite:

@@ -15,6 +15,7 @@ from services.runtime.settings import (
     KafkaSettings,
     ObjectStoreSettings,
     ServiceSettings,
+    TopicSettings,
     TrainerAddressSettings,
 )
 
@@ -31,6 +32,7 @@ class CommandSettings(ServiceSettings):
     trainer: TrainerAddressSettings = TrainerAddressSettings()
     index: IndexSettings = IndexSettings()
     accounts: AccountsSettings = AccountsSettings()
+    topics: TopicSettings = TopicSettings()
 
 
 def write_line_file(data: Path, settings: Mapping[str, str], addresses: Mapping[str, str] | None = None) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from services.adapters.connection import KafkaConnection, StoreConnection
@@ -83,6 +83,46 @@ class KafkaSettings(SettingsGroup):
             sasl_password=self.sasl_password.get_secret_value() if self.sasl_password else None,
             compression=None if self.compression == "none" else self.compression,
         )
+
+
+class TopicSettings(SettingsGroup):
+    """What the topics are to be like: ``sightline topics apply`` makes them so."""
+
+    partitions: int = Field(
+        default=4,
+        ge=1,
+        le=10_000,
+        description="Of each topic that scales; so many replicas of a service work at once. Aliases and dead letters "
+        "have one.",
+    )
+    retention_hours: float = Field(
+        default=24.0, ge=0.1, le=87_600, description="How long events are kept; dead letters seven times as long."
+    )
+    record_days: float = Field(
+        default=400.0, ge=1, le=36_500, description="How long the record of what lines were told is kept."
+    )
+    max_message_bytes: int = Field(
+        default=30_000_000, ge=1_000_000, le=200_000_000, description="Largest record that the broker takes."
+    )
+    replication_factor: int = Field(
+        default=-1, ge=-1, le=100, description="Copies of each record; -1 takes the broker's default."
+    )
+    min_insync_replicas: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Copies that must be written before a record is acknowledged; 0 takes the broker's default.",
+    )
+    wait_s: float = Field(default=300.0, ge=0, le=3_600, description="Longest wait for Kafka.")
+
+    @model_validator(mode="after")
+    def _can_be_acknowledged(self) -> TopicSettings:
+        if 0 < self.replication_factor < self.min_insync_replicas:
+            raise ValueError(
+                f"topics.min_insync_replicas must be at most topics.replication_factor, got {self.min_insync_replicas} "
+                f"of {self.replication_factor}: no record would ever be acknowledged"
+            )
+        return self
 
 
 class ObjectStoreSettings(SettingsGroup):

@@ -163,3 +163,34 @@ def test_scrape_config_prints_what_prometheus_reads_of_the_line_that_runs(tmp_pa
     config = yaml.safe_load(out)
     assert [job["job_name"] for job in config["scrape_configs"]] == ["sightline-detector"]
     assert config["global"]["scrape_interval"] == "2s"
+
+
+def test_migrate_makes_both_databases_and_says_what_it_did(tmp_path: Path) -> None:
+    env = {
+        "SIGHTLINE_INDEX__URL": f"sqlite:///{tmp_path}/index/cases.db",
+        "SIGHTLINE_ACCOUNTS__URL": f"sqlite:///{tmp_path}/accounts/accounts.db",
+    }
+    code, out, err = sightline("migrate", env=env, cwd=tmp_path)
+    assert code == 0, err
+    assert len([line for line in out.splitlines() if "brought from nothing to" in line]) == 2
+    code, out, err = sightline("migrate", env=env, cwd=tmp_path)
+    assert code == 0, err
+    assert len([line for line in out.splitlines() if "already" in line]) == 2
+
+
+def test_topics_that_could_never_be_written_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    env = {"SIGHTLINE_TOPICS__REPLICATION_FACTOR": "1", "SIGHTLINE_TOPICS__MIN_INSYNC_REPLICAS": "2"}
+    code, _, err = sightline("topics", "apply", env=env, cwd=tmp_path)
+    assert code == 2
+    assert "min_insync_replicas must be at most topics.replication_factor, got 2 of 1" in err
+
+
+def test_topics_apply_says_what_it_waits_for(tmp_path: Path) -> None:
+    env = {
+        "SIGHTLINE_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+        "SIGHTLINE_KAFKA__REQUEST_TIMEOUT_MS": "1000",
+        "SIGHTLINE_TOPICS__WAIT_S": "0.1",
+    }
+    code, _, err = sightline("topics", "apply", env=env, cwd=tmp_path)
+    assert code == 1
+    assert "waiting for Kafka: broker must answer in time" in err
