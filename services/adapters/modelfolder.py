@@ -106,6 +106,21 @@ class Reference:
     embeddings: NDArray[np.float16]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceAnswers:
+    """What a version said of its held-out good parts, without their images.
+
+    Attributes:
+        scores: Anomaly scores, ``float32``, shape ``(N,)``.
+        embeddings: ``float16``, shape ``(N, D)``.
+        products: What each part is one of; empty where the version does not tell.
+    """
+
+    scores: NDArray[np.float32]
+    embeddings: NDArray[np.float16]
+    products: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class BasePart:
     """One part of the base set.
@@ -272,7 +287,16 @@ def read_holdout(folder: Path) -> Holdout:
     Raises:
         ModelFormatError: If the file is not what this release writes.
     """
-    holdout = read_strictly(Holdout, load_json(read_file(folder, HOLDOUT), HOLDOUT), HOLDOUT)
+    return parse_holdout(read_file(folder, HOLDOUT))
+
+
+def parse_holdout(data: bytes) -> Holdout:
+    """Read a frozen hold-out from its file's content.
+
+    Raises:
+        ModelFormatError: If it is not what this release writes.
+    """
+    holdout = read_strictly(Holdout, load_json(data, HOLDOUT), HOLDOUT)
     if holdout.schema != _HOLDOUT_SCHEMA:
         raise ModelFormatError(f"{HOLDOUT}: schema must be {_HOLDOUT_SCHEMA}, got {holdout.schema}")
     return holdout
@@ -284,20 +308,38 @@ def read_reference(folder: Path) -> Reference:
     Raises:
         ModelFormatError: If names, scores and embeddings do not fit each other.
     """
-    data = read_file(folder, REFERENCE)
-    try:
-        arrays = safetensors.numpy.load(data)
-        with safetensors.safe_open(folder / REFERENCE, framework="numpy") as opened:
-            names = (opened.metadata() or {}).get("files", "")
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ModelFormatError(f"{REFERENCE}: must be a safetensors file, got {error}") from error
-    files = read_strictly(tuple[str, ...], load_json(names.encode(), REFERENCE), f"{REFERENCE}: files")
-    if set(arrays) != {"scores", "embeddings"}:
-        raise ModelFormatError(f"{REFERENCE}: must hold scores and embeddings, got {', '.join(sorted(arrays))}")
-    images = {name: read_file(folder, f"{REFERENCE_DIR}/{_safe_name(name)}") for name in files}
-    reference = Reference(images, files, arrays["scores"], arrays["embeddings"])
+    files, scores, embeddings = parse_reference(read_file(folder, REFERENCE))
+    images = {name: read_file(folder, f"{REFERENCE_DIR}/{name}") for name in files}
+    reference = Reference(images, files, scores, embeddings)
     _check_reference(reference)
     return reference
+
+
+def parse_reference(data: bytes) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float16]]:
+    """Read names, scores and embeddings of reference parts from their file's content.
+
+    Raises:
+        ModelFormatError: If they do not fit each other.
+    """
+    try:
+        arrays = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ModelFormatError(f"{REFERENCE}: must be a safetensors file, got {error}") from error
+    # The library read the header as JSON before it gave the arrays out; of bytes it does not give out the metadata.
+    header = load_json(data[8 : 8 + int.from_bytes(data[:8], "little")], REFERENCE)
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    names = metadata.get("files", "") if isinstance(metadata, dict) else ""
+    files = read_strictly(tuple[str, ...], load_json(str(names).encode(), REFERENCE), f"{REFERENCE}: files")
+    if set(arrays) != {"scores", "embeddings"}:
+        raise ModelFormatError(f"{REFERENCE}: must hold scores and embeddings, got {', '.join(sorted(arrays))}")
+    files = tuple(_safe_name(name) for name in files)
+    scores, embeddings = arrays["scores"], arrays["embeddings"]
+    if scores.shape != (len(files),) or embeddings.ndim != 2 or len(embeddings) != len(files):
+        raise ModelFormatError(
+            f"{REFERENCE}: must have a score and an embedding for each of {len(files)} parts, "
+            f"got shapes {scores.shape} and {embeddings.shape}"
+        )
+    return files, scores, embeddings
 
 
 def read_training(folder: Path) -> TrainingBase | None:

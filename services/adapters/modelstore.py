@@ -14,13 +14,17 @@ from pathlib import Path
 from services.adapters.modelfolder import (
     CHECKSUMS,
     CONTENT_TYPES,
+    HOLDOUT,
     MANIFEST,
     MAX_FILE_BYTES,
     REFERENCE,
     REFERENCE_DIR,
+    ReferenceAnswers,
     check_content,
     check_identity,
     listed_files,
+    parse_holdout,
+    parse_reference,
     publish_folder,
     read_file,
     staging_folder,
@@ -184,6 +188,35 @@ class ModelStore:
             check_content(name, data, size, digest)
             images.append(data)
         return images
+
+    def reference(self, alias: str, version: int) -> ReferenceAnswers:
+        """Read what a version said of its held-out good parts, without their images, checked against the checksums.
+
+        Args:
+            alias: Model alias.
+            version: Its number.
+
+        Raises:
+            NotFoundError: If the store has no such version.
+            ModelFormatError: If it is damaged.
+            UnavailableError: If the store does not answer.
+        """
+        listed = listed_files(self._get(alias, version, CHECKSUMS, MAX_FILE_BYTES))
+        content = {}
+        for name in (REFERENCE, HOLDOUT):
+            size, digest = listed[name]
+            content[name] = self._get(alias, version, name, size)
+            check_content(name, content[name], size, digest)
+        files, scores, embeddings = parse_reference(content[REFERENCE])
+        parts = parse_holdout(content[HOLDOUT]).parts
+        by_name = {part.part_id: part.product for part in parts}
+        by_digest = {part.sha256: part.product for part in parts}
+        digests = (listed.get(f"{REFERENCE_DIR}/{name}", (0, ""))[1] for name in files)
+        products = tuple(
+            by_name.get(name.rpartition(".")[0]) or by_digest.get(digest, "")
+            for name, digest in zip(files, digests, strict=True)
+        )
+        return ReferenceAnswers(scores, embeddings, products)
 
     def _checked(self, folder: Path, alias: str, version: int) -> Path:
         check_identity(verify_version(folder), alias, version)

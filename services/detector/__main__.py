@@ -15,6 +15,7 @@ from services.adapters.triton import TritonInferenceClient
 from services.core import topics
 from services.core.errors import SightlineError
 from services.detector.deployments import Deployments
+from services.detector.drift import DriftWatch
 from services.detector.job import Deployment
 from services.detector.pipeline import DetectorPipeline
 from services.detector.servicer import DetectorServicer
@@ -72,6 +73,8 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
         asks_shadow = TritonInferenceClient(settings.triton.url_list, shared_memory="off")
         stack.callback(asks_shadow.close)
         shadow = ShadowScorer(settings, deployments, asks_shadow, writer, store)
+    drift = DriftWatch(settings.drift, models.reference)
+    stack.callback(drift.close)
     pipeline = DetectorPipeline(
         settings,
         deployments,
@@ -80,10 +83,12 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
         store,
         health,
         shadow=shadow,
+        drift=drift,
         tracing_on=settings.tracing.exporter != "none",
     )
     waiting_for("the models topic", deployments.load)
     deployments.follow(shutdown, settings.models_poll_s)
+    drift.start()
     pipeline.start()
     stack.callback(pipeline.close)
     server = _serve(settings, pipeline, health)

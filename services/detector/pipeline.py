@@ -44,6 +44,7 @@ from services.detector import outputs, traces
 from services.detector.asking import ask
 from services.detector.batcher import Batch, Batcher
 from services.detector.deployments import Deployments
+from services.detector.drift import DriftWatch
 from services.detector.handled import DeadLetterAlarm
 from services.detector.job import Answer, Job
 from services.detector.measures import Measures
@@ -81,6 +82,7 @@ class DetectorPipeline:
         store: Images by reference, and images of cases that are too large with them inline.
         health: Held while Triton or the object store is away.
         shadow: Takes frames that have their verdict; without, no version is asked beside the live one.
+        drift: Told of every frame that a model has scored; without, drift is not looked for.
         tracing_on: Whether spans are made; without, a frame's trace context is passed on as it came.
     """
 
@@ -94,6 +96,7 @@ class DetectorPipeline:
         health: Health,
         *,
         shadow: ShadowScorer | None = None,
+        drift: DriftWatch | None = None,
         tracing_on: bool = False,
     ) -> None:
         self._settings = settings
@@ -101,6 +104,7 @@ class DetectorPipeline:
         self._inference = inference
         self._health = health
         self._shadow = shadow
+        self._drift = drift
         self._tracing_on = tracing_on
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
@@ -384,6 +388,8 @@ class DetectorPipeline:
             if job.answer is not None:
                 _resolve(job.answer, answer)
                 continue
+            if self._drift is not None:
+                self._drift.observe(answer.inspection, answer.embedding)
             kind = outputs.case_kind(answer.inspection, self._settings.audit_share)
             wanted = kind is not None or outputs.keeps_embedding(
                 answer.inspection, answer.embedding, self._settings.embedding_share

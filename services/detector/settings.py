@@ -53,6 +53,28 @@ class ShadowSettings(SettingsGroup):
     )
 
 
+class DriftSettings(SettingsGroup):
+    """Live frames against the good parts that a version was calibrated on."""
+
+    window_frames: int = Field(
+        default=500, ge=0, le=100_000, description="Newest frames of a product that drift is looked for in; 0 = never."
+    )
+    min_frames: int = Field(default=200, ge=20, le=100_000, description="With fewer, nothing is said.")
+    every_s: float = Field(default=15.0, ge=0.1, le=3_600, description="Time between two looks.")
+    expected_defect_share: float = Field(
+        default=0.15, ge=0, lt=1, description="So many more high scores than the good parts have are defects, no drift."
+    )
+    max_products: int = Field(default=50, ge=1, le=1_000, description="Products that are looked at; no more are added.")
+
+    @model_validator(mode="after")
+    def _window_holds_the_least(self) -> Self:
+        if 0 < self.window_frames < self.min_frames:
+            raise ValueError(
+                f"drift.window_frames must be at least drift.min_frames, got {self.window_frames} and {self.min_frames}"
+            )
+        return self
+
+
 class DetectorSettings(ServiceSettings):
     """Everything that the detector can be told."""
 
@@ -63,6 +85,7 @@ class DetectorSettings(ServiceSettings):
     limits: LimitSettings = LimitSettings()
     batch: BatchSettings = BatchSettings()
     shadow: ShadowSettings = ShadowSettings()
+    drift: DriftSettings = DriftSettings()
 
     default_alias: str = Field(default="default", description="Model alias of products without one of their own.")
     alias_by_product: dict[str, str] = Field(default_factory=dict, description="Model alias by product.")

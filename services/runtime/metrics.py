@@ -127,6 +127,21 @@ DETECTOR_SWAPS = Counter("sightline_detector_swaps_total", "Changes of the versi
 DETECTOR_LAST_SUCCESS = Gauge(
     "sightline_detector_last_success_timestamp_seconds", "When a verdict was last acknowledged."
 )
+DETECTOR_SCORE_PSI = Gauge(
+    "sightline_detector_score_psi",
+    "Population stability index of live scores from the version's good parts, less what chance gives on average; "
+    "0.1 is a slight drift, 0.25 a large one.",
+    ["alias", "model", "product"],
+)
+DETECTOR_EMBEDDING_MMD = Gauge(
+    "sightline_detector_embedding_mmd",
+    "Squared MMD of passed parts' embeddings from the version's good parts, as a multiple of what chance explains in "
+    "999 of 1000 windows.",
+    ["alias", "model", "product"],
+)
+DETECTOR_DRIFT_FRAMES = Gauge(
+    "sightline_detector_drift_frames", "Frames that drift is looked for in.", ["alias", "model", "product"]
+)
 DETECTOR_SHADOW_VERSION = Gauge(
     "sightline_detector_shadow_version", "Model version that scores in the shadow; 0 while none does.", ["alias"]
 )
