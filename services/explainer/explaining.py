@@ -21,6 +21,7 @@ from services.core.errors import (
 from services.core.explain.faithfulness import agreement
 from services.core.explain.grade import Evidence, grade
 from services.core.types import ExplainedCase, Explanation
+from services.explainer import traces
 from services.explainer.asking import Asking, Placed
 from services.explainer.job import AwayError, CaseJob, Finding, ModelMissingError, explanation_of, failed, why_no_map
 from services.explainer.policy import LASTING_REFUSALS, Level, Policy, seed_of
@@ -193,7 +194,8 @@ class CaseExplainer:
 
         began_s = time.monotonic()
         try:
-            step = self._asking.last(placed, version, request, holding=hold)
+            with traces.method(job, version.model_name, method):
+                step = self._asking.last(placed, version, request, holding=hold)
         except NotFoundError as error:
             raise ModelMissingError(version.model_name) from error
         except (ExplanationError, InvalidInputError) as error:

@@ -20,7 +20,7 @@ from services.core.types import Case, Explanation, triton_explainer_name
 from services.explainer.explaining import STORE, TRITON, CaseExplainer
 from services.explainer.job import AwayError, CaseJob, ModelMissingError
 from services.explainer.settings import ExplainerSettings
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.runtime.dependency import Dependency
 from services.runtime.handled import HandledIds
 from services.runtime.lifecycle import Health
@@ -33,7 +33,6 @@ LOG = get_logger(__name__)
 _IDLE_S = 0.25
 _ACK_POLL_S = 0.01
 _MODEL_LOOK_S = 1.0
-_TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
 
 
 class ExplainerPipeline:
@@ -202,8 +201,7 @@ class ExplainerPipeline:
             LOG.info("a case came again and is not said again", extra={"case_id": case.case_id})
             self._outbox.complete(entry, ())
             return
-        headers = tuple(header for header in record.headers if header[0] in _TRACE_HEADERS)
-        self._ready.append(CaseJob(case, record, entry, headers))
+        self._ready.append(CaseJob(case, record, entry))
 
     # ---- explaining
 
@@ -237,8 +235,12 @@ class ExplainerPipeline:
     def _explain(self, job: CaseJob) -> None:
         output: Output | None = None
         problem: AwayError | ModelMissingError | None = None
+        case = job.case
+        told = {"sightline.case_id": case.case_id, "sightline.camera": case.inspection.camera_id}
         try:
-            output = self._explainer.explain(job, self.waiting)
+            with tracing.consumed("explain case", job.record.headers, told) as headers:
+                job.headers = headers
+                output = self._explainer.explain(job, self.waiting)
         except (AwayError, ModelMissingError) as error:
             problem = error
         with self._lock:

@@ -9,10 +9,11 @@ what could not be written is simply written again.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -33,7 +34,7 @@ from services.core.types import Case, ExplainedCase
 from services.feedback.embeddings import EmbeddingIntake
 from services.feedback.keeping import keep_case
 from services.feedback.settings import FeedbackSettings
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.runtime.images import fetch_image
 from services.runtime.lifecycle import Health
 from services.runtime.logging import get_logger
@@ -222,7 +223,8 @@ class FeedbackPipeline:
             kept = list(self._pool.map(self._keep, jobs))
             cases = [one.case for one in kept if one.case is not None]
             if cases:
-                self._index.add_cases(cases)
+                with self._indexing([one.job for one in kept if one.case is not None]):
+                    self._index.add_cases(cases)
             self._intake.put([one.embedding for one in kept if one.embedding is not None])
         except SightlineError as error:
             if not error.retriable:
@@ -234,6 +236,14 @@ class FeedbackPipeline:
             for one in kept:
                 self._settle(one)
             self._moved.notify_all()
+
+    @contextlib.contextmanager
+    def _indexing(self, jobs: Sequence[_Job]) -> Iterator[None]:
+        """A batch's write into the index, in each of its cases' traces that is written down."""
+        with contextlib.ExitStack() as spans:
+            for job in jobs:
+                spans.enter_context(tracing.consumed("add case to index", job.record.headers))
+            yield
 
     def _settle(self, kept: _Kept) -> None:
         job = kept.job
@@ -288,7 +298,9 @@ class FeedbackPipeline:
             if record.topic == topics.EMBEDDINGS:
                 return _Kept(job, embedding=self._intake.of_frame(decode_frame_embedding(record.value)))
             explained = decode_explained_case(record.value)
-            return _Kept(job, self.put(explained), self._intake.of_case(explained.case))
+            told = {"sightline.case_id": explained.case.case_id}
+            with tracing.consumed("put case on record", record.headers, told):
+                return _Kept(job, self.put(explained), self._intake.of_case(explained.case))
         except InvalidInputError as error:
             LOG.warning(
                 "a record is not what its topic promises and goes to the dead letters: %s",

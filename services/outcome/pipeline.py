@@ -16,12 +16,12 @@ from typing import Final
 
 from services.adapters.codec import decode_inspection
 from services.adapters.codec_outcome import decode_arrival, encode_outcome
-from services.adapters.ports import Record, RecordWriter, TopicPartition
+from services.adapters.ports import Headers, Record, RecordWriter, TopicPartition
 from services.core import topics
 from services.core.errors import SightlineError
 from services.core.joining import JoinLimits, PartJoiner
 from services.core.outcome import Outcome, PartPlans
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.runtime.lifecycle import Health
 from services.runtime.logging import get_logger
 from services.runtime.outbox import Outbox, Output
@@ -206,6 +206,7 @@ class OutcomePipeline:
         lane.next_offset = record.offset + 1
         self._open_records += 1
         now_ns = self._clock_ns()
+        headers: Headers = ()
         try:
             if record.topic == topics.ARRIVALS:
                 arrival = decode_arrival(record.value)
@@ -215,7 +216,8 @@ class OutcomePipeline:
             else:
                 inspection = decode_inspection(record.value)
                 part_id = inspection.part_id
-                outcomes = self._joiner.inspect(inspection, now_ns)
+                with tracing.consumed("join view", record.headers, {"sightline.part_id": part_id}) as headers:
+                    outcomes = self._joiner.inspect(inspection, now_ns)
         except SightlineError as error:
             metrics.OUTCOME_RECORDS.labels("undecodable").inc()
             metrics.OUTCOME_DEAD_LETTERS.labels(error.reason).inc()
@@ -224,7 +226,8 @@ class OutcomePipeline:
             return
         metrics.OUTCOME_RECORDS.labels("joined").inc()
         self._of_part.setdefault(part_id, []).append(place)
-        self._publish(outcomes)
+        # Of a part's views, the trace that goes on is that of the last one.
+        self._publish(outcomes, headers)
         if not self._joiner.is_open(part_id):
             self._settle_with_part(part_id, self._of_part.pop(part_id, []))
 
@@ -305,14 +308,13 @@ class OutcomePipeline:
 
     # ---- outcomes
 
-    def _publish(self, outcomes: Sequence[Outcome]) -> None:
+    def _publish(self, outcomes: Sequence[Outcome], headers: Headers = ()) -> None:
         for outcome in outcomes:
             # Outcomes are acknowledged in their order: with this one, all before it are.
             places = self._of_part.pop(outcome.part_id, [])
             self._under_way[outcome.part_id] = places
-            self._write(
-                Output(topics.OUTCOMES, outcome.part_id.encode(), encode_outcome(outcome)), places, outcome=outcome
-            )
+            output = Output(topics.OUTCOMES, outcome.part_id.encode(), encode_outcome(outcome), headers)
+            self._write(output, places, outcome=outcome)
 
     def _write(self, output: Output, places: list[_Place], outcome: Outcome | None = None) -> None:
         self._written += 1
