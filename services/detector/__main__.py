@@ -115,7 +115,7 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
 
 
 def _serve(settings: DetectorSettings, pipeline: DetectorPipeline, health: Health) -> GrpcServer:
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     name = detector_service_pb2.DESCRIPTOR.services_by_name["DetectorService"].full_name
     servicer = DetectorServicer(
         pipeline, max_waiting=settings.inspect_max_waiting, timeout_s=settings.inspect_timeout_s

@@ -13,6 +13,9 @@ _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.
 
 BUILD = Info("sightline_build", "Version of the running service.")
 
+# ---- transport
+GRPC_REFUSED_CALLS = Counter("sightline_grpc_refused_calls_total", "Calls that were not let in.", ["reason"])
+
 # ---- ingest
 INGEST_FRAMES = Counter("sightline_ingest_frames_total", "Frames accepted from a source.", ["camera"])
 INGEST_PUBLISHED = Counter("sightline_ingest_published_total", "Frames acknowledged by Kafka.", ["camera"])
