@@ -54,7 +54,7 @@ def run(settings: ExplainerSettings, health: Health, shutdown: Shutdown, stack: 
     kafka = settings.kafka.connection()
     store = S3ObjectStore(settings.object_store.connection())
     models = ModelStore(store)
-    client = TritonExplanationClient(settings.triton.url_list)
+    client = TritonExplanationClient(settings.triton.url_list, settings.triton_identity)
     stack.callback(client.close)
     limits = settings.limits
     asking = Asking(

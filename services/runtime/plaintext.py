@@ -41,6 +41,12 @@ def check_transport(settings: ServiceSettings) -> None:
     grpc = getattr(settings, "grpc", None)
     if isinstance(grpc, GrpcSettings):
         problems += _server_problems(settings, grpc)
+    triton = getattr(settings, "triton", None)
+    if isinstance(triton, TritonSettings) and triton.tls and settings.tls.ca_file is None:
+        problems.append(
+            "SIGHTLINE_TLS__CA_FILE: must name the authorities of Triton's certificate while triton.tls is true, "
+            "got none"
+        )
     if problems:
         raise SettingsError("these settings are wrong:\n" + "\n".join(f"  {line}" for line in problems))
     if plain:

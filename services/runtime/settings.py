@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from services.adapters.connection import KafkaConnection, StoreConnection
-from services.adapters.identity import IdentityFiles
+from services.adapters.identity import Identity, IdentityFiles
 from services.core.errors import SettingsError
 
 
@@ -264,6 +264,14 @@ class ServiceSettings(BaseSettings):
     ops: OpsSettings = OpsSettings()
     tls: TlsSettings = TlsSettings()
     tracing: TracingSettings = TracingSettings()
+
+    @property
+    def triton_identity(self) -> Identity | None:
+        """Whom to trust and what to show at Triton, never the token; None where plain text is spoken there."""
+        triton = getattr(self, "triton", None)
+        if not isinstance(triton, TritonSettings) or not triton.tls:
+            return None
+        return Identity(IdentityFiles(self.tls.certificate_file, self.tls.key_file, self.tls.ca_file))
 
     @property
     def identity_files(self) -> IdentityFiles:
