@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -141,3 +144,17 @@ def test_probes_and_metrics_are_served_over_https_with_the_renewed_certificate(a
         assert ssl.get_server_certificate(("127.0.0.1", ops.port)) != before
     finally:
         ops.stop()
+
+
+def test_a_service_that_would_send_plain_text_elsewhere_ends_with_code_2() -> None:
+    environment = {**os.environ, "SIGHTLINE_KAFKA__BOOTSTRAP_SERVERS": "kafka:9092", "SIGHTLINE_OPS__PORT": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.feedback"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "SIGHTLINE_KAFKA__BOOTSTRAP_SERVERS: must be loopback or encrypted, got 'kafka:9092'" in ended.stderr

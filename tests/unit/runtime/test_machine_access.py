@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,6 +93,12 @@ def test_every_call_of_every_proto_has_a_scope() -> None:
         for method in service.methods  # type: ignore[attr-defined]
     }
     assert declared == set(CALL_SCOPES)
+
+
+def test_the_documentation_lists_every_call_with_its_scope() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "securing.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+/\w+)` \| `([a-z.]+)` \|$", page, re.MULTILINE)
+    assert {f"/sightline.v1.{call}": scope for call, scope in rows} == dict(CALL_SCOPES)
 
 
 @pytest.mark.parametrize("method", METHODS)
