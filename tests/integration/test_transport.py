@@ -118,6 +118,25 @@ def test_a_client_whose_certificate_was_of_a_stranger_is_let_in_once_it_is_renew
         channel.close()
 
 
+def test_a_stream_in_flight_ends_on_the_connection_it_began_on(authority: Authority, server: GrpcServer) -> None:
+    pair = authority.sign("client")
+    identity = Identity(IdentityFiles(pair.certificate, pair.key, authority.file), every_s=0)
+    channel = RenewingChannel(f"127.0.0.1:{server.port}", identity, [])
+    try:
+        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[arg-type]
+        watched = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        before = channel.current()
+        authority.sign("client")
+        assert _ask(channel) is grpc.StatusCode.OK
+        assert channel.current() is not before
+        del before
+        server._on_readiness(True)
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+    finally:
+        channel.close()
+
+
 def test_a_key_that_is_not_yet_renewed_with_its_certificate_keeps_the_old_pair(authority: Authority) -> None:
     pair = authority.sign("client")
     identity = Identity(IdentityFiles(pair.certificate, pair.key, authority.file), every_s=0)
