@@ -33,6 +33,7 @@ from services.__main__ import SERVICES
 from services.core.access import Role
 from services.core.errors import InvalidInputError, SettingsError, SightlineError
 from services.experiments.commands import experiment_app
+from services.local.token_commands import tokens_app
 
 if TYPE_CHECKING:
     from services.adapters.accounts import Accounts
@@ -75,6 +76,7 @@ app.add_typer(train_app, name="train", rich_help_panel="By hand")
 app.add_typer(reviews_app, name="reviews", rich_help_panel="By hand")
 app.add_typer(index_app, name="index", rich_help_panel="By hand")
 app.add_typer(users_app, name="users", rich_help_panel="By hand")
+app.add_typer(tokens_app, name="tokens", rich_help_panel="By hand")
 app.add_typer(experiment_app, name="experiment", rich_help_panel="By hand")
 
 
@@ -1707,11 +1709,17 @@ def version() -> None:
 
 def _settings() -> CommandSettings:
     """Broker and object store: from the environment, else of the line that runs on this machine."""
+    from services.adapters.grpcpeer import show_identity
+    from services.adapters.identity import Identity
     from services.local.linefile import CommandSettings, use_running_line
+    from services.runtime.plaintext import check_transport
     from services.runtime.settings import load_settings
 
     use_running_line()
-    return load_settings(CommandSettings)
+    settings = load_settings(CommandSettings)
+    check_transport(settings)
+    show_identity(Identity(settings.identity_files))
+    return settings
 
 
 def _kafka() -> KafkaConnection:

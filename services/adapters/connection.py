@@ -39,5 +39,6 @@ class StoreConnection:
     access_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
     secure: bool = False
+    ca_file: Path | None = None
     region: str = "us-east-1"
     timeout_s: float = 10.0

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import grpc
 
+from services.adapters.identity import Identity, IdentityFiles
+from services.adapters.renewingchannel import RenewingChannel
 from services.core.errors import (
     BusyError,
     ConflictError,
@@ -27,6 +29,7 @@ _ERRORS: Final[dict[grpc.StatusCode, Callable[[str], SightlineError]]] = {
     grpc.StatusCode.ALREADY_EXISTS: ExistsError,
     grpc.StatusCode.FAILED_PRECONDITION: PreconditionError,
     grpc.StatusCode.PERMISSION_DENIED: ForbiddenError,
+    grpc.StatusCode.UNAUTHENTICATED: ForbiddenError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: BusyError,
 }
 _AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED})
@@ -34,6 +37,18 @@ _AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEME
 _TOO_LARGE: Final = "larger than max"
 # A service that is back is found again soon; by itself gRPC would wait up to two minutes.
 _RECONNECT_MS: Final = 3_000
+
+_identity = Identity(IdentityFiles())
+
+
+def show_identity(identity: Identity) -> None:
+    """Say, once at the start of a process, who it is to every service that it calls from now on.
+
+    Args:
+        identity: Its certificate, whom it trusts and its token.
+    """
+    global _identity  # noqa: PLW0603 - a process has one identity, as it has one environment
+    _identity = identity
 
 
 class GrpcPeer:
@@ -63,7 +78,7 @@ class GrpcPeer:
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS),
         ]
-        self.channel = grpc.insecure_channel(address, options=options)
+        self.channel = RenewingChannel(address, _identity, options)
         self._name = name
         self._duty = duty
         self._tells_deadlines = tells_deadlines

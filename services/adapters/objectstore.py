@@ -63,6 +63,8 @@ class S3ObjectStore:
             region=connection.region,
             http_client=urllib3.PoolManager(
                 timeout=timeout,
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=str(connection.ca_file) if connection.ca_file else None,
                 maxsize=connections,
                 block=True,
                 # Only what never reached the server; the caller decides on anything else.

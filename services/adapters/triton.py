@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
+from services.adapters.identity import Identity
 from services.adapters.ports import InferenceResult
 from services.adapters.sharedmemory import Region, RegionPool, sweep_stale
 from services.adapters.tritonendpoint import REGION_PREFIX, Endpoint, is_not_loaded, lost_region, reason_of
@@ -68,6 +69,7 @@ class TritonInferenceClient:
             ``on`` demands it; ``off`` never does.
         max_regions: Most batches in flight through shared memory; more than that are sent.
         max_shared_bytes: Most bytes of shared memory.
+        identity: Whom we trust and the certificate that we show, over TLS; None speaks plain text.
     """
 
     def __init__(
@@ -77,10 +79,11 @@ class TritonInferenceClient:
         shared_memory: SharedMemory = "auto",
         max_regions: int = 32,
         max_shared_bytes: int = 256 * 1024 * 1024,
+        identity: Identity | None = None,
     ) -> None:
         if not urls:
             raise InvalidInputError("at least one Triton URL is needed, got none")
-        self._endpoints = [Endpoint(url, shared_memory) for url in urls]
+        self._endpoints = [Endpoint(url, shared_memory, identity) for url in urls]
         self._demand_shared_memory = shared_memory == "on"
         self._pool = RegionPool(REGION_PREFIX, max_regions=max_regions, max_bytes=max_shared_bytes)
         if shared_memory != "off":

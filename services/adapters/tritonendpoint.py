@@ -14,6 +14,8 @@ import grpc
 from opentelemetry import propagate
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from services.adapters.identity import Identity, IdentityFiles
+from services.adapters.renewingchannel import RenewingChannel
 from services.adapters.sharedmemory import Region, is_stale
 from services.core.errors import UnavailableError
 
@@ -85,11 +87,11 @@ def on_this_host(url: str) -> bool:
 class Endpoint:
     """One server. Thread-safe."""
 
-    def __init__(self, url: str, shared_memory: Literal["auto", "on", "off"]) -> None:
+    def __init__(self, url: str, shared_memory: Literal["auto", "on", "off"], identity: Identity | None = None) -> None:
         self.url = url
         self.healthy = True
         self.may_share_memory = shared_memory == "on" or (shared_memory == "auto" and on_this_host(url))
-        self._channel = grpc.insecure_channel(url, options=_CHANNEL_OPTIONS)
+        self._channel = RenewingChannel(url, identity or Identity(IdentityFiles()), _CHANNEL_OPTIONS)
         self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._lock = threading.Lock()
         self._calls: set[grpc.Future[Any]] = set()

@@ -24,6 +24,7 @@ from opentelemetry import propagate
 from tritonclient.grpc import service_pb2
 
 from services.adapters.explaining import BUSY, CANCELLED, FIGURES, unpack
+from services.adapters.identity import Identity
 from services.adapters.ports import ExplanationRequest, ExplanationStep
 from services.adapters.tritonendpoint import Endpoint, is_not_loaded, reason_of
 from services.core.errors import (
@@ -48,12 +49,13 @@ class TritonExplanationClient:
 
     Args:
         urls: ``host:port`` of the gRPC endpoints.
+        identity: Whom we trust and the certificate that we show, over TLS; None speaks plain text.
     """
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], identity: Identity | None = None) -> None:
         if not urls:
             raise InvalidInputError("at least one Triton URL is needed, got none")
-        self._servers = [_Server(Endpoint(url, "off")) for url in urls]
+        self._servers = [_Server(Endpoint(url, "off", identity)) for url in urls]
         self._closed = False
         self._lock = threading.Lock()
         # Weak: a stream that nobody holds is one that nobody reads.

@@ -19,6 +19,7 @@ from services.adapters.changesclient import ChangesClient
 from services.adapters.explainerclient import GrpcExplainer
 from services.adapters.exportclient import ExportClient
 from services.adapters.feedbackclient import FeedbackClient
+from services.adapters.identity import Identity, ServerContext
 from services.adapters.kafka import KafkaRecordFetcher, KafkaTopicReader
 from services.adapters.modelregistry import ModelRegistry
 from services.adapters.objectstore import S3ObjectStore
@@ -31,6 +32,7 @@ from services.core.errors import SettingsError
 from services.dashboard.app import explanation_index, live_bounds, make_app, make_context
 from services.dashboard.components import Check, ComponentBoard, ComponentPoller, call_check, http_check
 from services.dashboard.connections import MAX_HEADER_BYTES, bounded_protocol
+from services.dashboard.context import Context
 from services.dashboard.feed import KAFKA, ExplanationFeed, OutcomeFeed, VerdictFeed
 from services.dashboard.lines import LineBoard, LinePoller, Lines
 from services.dashboard.linestate import GrpcLineStates
@@ -135,21 +137,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     listener = _listen(settings)
     stack.callback(listener.close)
     LOG.info("page at port %s", listener.getsockname()[1], extra={"page_port": listener.getsockname()[1]})
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(context),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            server_header=False,
-            # Whom a proxy names is for sign_in.trusted_proxies to say, not for whoever connects from this machine.
-            proxy_headers=False,
-            timeout_graceful_shutdown=_WEB_GRACE_S,
-            http=bounded_protocol(settings.web),
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        )
-    )
+    server, tls = _web_server(settings, context)
     # Beside the main thread: uvicorn then leaves the signals to us.
     with _thread("web", lambda: server.run(sockets=[listener]), shutdown):
         try:
@@ -165,8 +153,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
                 _wait_until(lambda: server.started, shutdown)
                 set_aside_what_started()
                 health.set_ready(not shutdown.requested)
-                while not shutdown.wait(1.0):
-                    pass
+                _until_stopped(shutdown, tls)
                 health.set_ready(False)
                 time.sleep(settings.probe_propagation_s)
         finally:
@@ -267,6 +254,37 @@ def _record_fetcher(settings: DashboardSettings) -> KafkaRecordFetcher:
     # A picture is waited for by a person: not as long as a broker may take to fail over.
     timeout_ms = max(1_000, int(settings.pictures.timeout_s * 1000))
     return KafkaRecordFetcher(replace(settings.kafka.connection(), request_timeout_ms=timeout_ms))
+
+
+def _until_stopped(shutdown: Shutdown, tls: ServerContext | None) -> None:
+    """Wait, and show a renewed certificate meanwhile."""
+    while not shutdown.wait(1.0):
+        if tls is not None:
+            tls.refresh()
+
+
+def _web_server(settings: DashboardSettings, context: Context) -> tuple[uvicorn.Server, ServerContext | None]:
+    """The page's server, and its certificate where it has one."""
+    config = uvicorn.Config(
+        make_app(context),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        # Whom a proxy names is for sign_in.trusted_proxies to say, not for whoever connects from this machine.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_WEB_GRACE_S,
+        http=bounded_protocol(settings.web),
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    identity = Identity(settings.identity_files)
+    tls = ServerContext(identity) if identity.has_certificate else None
+    if tls is not None:
+        # Loaded first: loading sets the context from files that it would never read again.
+        config.load()
+        config.ssl = tls.context
+    return uvicorn.Server(config), tls
 
 
 def _listen(settings: DashboardSettings) -> socket.socket:

@@ -53,7 +53,9 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
 
     kafka = settings.kafka.connection()
     store = S3ObjectStore(settings.object_store.connection())
-    inference = TritonInferenceClient(settings.triton.url_list, shared_memory=settings.triton.shared_memory)
+    inference = TritonInferenceClient(
+        settings.triton.url_list, shared_memory=settings.triton.shared_memory, identity=settings.triton_identity
+    )
     stack.callback(inference.close)
     reader = waiting_for("the models topic", lambda: KafkaTopicReader(kafka, [topics.MODELS]))
     models = ModelStore(store)
@@ -70,7 +72,9 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
     shadow = None
     if settings.shadow.share > 0:
         # Not through shared memory: its places are the live version's.
-        asks_shadow = TritonInferenceClient(settings.triton.url_list, shared_memory="off")
+        asks_shadow = TritonInferenceClient(
+            settings.triton.url_list, shared_memory="off", identity=settings.triton_identity
+        )
         stack.callback(asks_shadow.close)
         shadow = ShadowScorer(settings, deployments, asks_shadow, writer, store)
     drift = DriftWatch(settings.drift, models.reference)
@@ -120,7 +124,7 @@ def run(settings: DetectorSettings, health: Health, shutdown: Shutdown, stack: c
 
 
 def _serve(settings: DetectorSettings, pipeline: DetectorPipeline, health: Health) -> GrpcServer:
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     name = detector_service_pb2.DESCRIPTOR.services_by_name["DetectorService"].full_name
     servicer = DetectorServicer(
         pipeline, max_waiting=settings.inspect_max_waiting, timeout_s=settings.inspect_timeout_s

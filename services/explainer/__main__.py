@@ -54,7 +54,7 @@ def run(settings: ExplainerSettings, health: Health, shutdown: Shutdown, stack: 
     kafka = settings.kafka.connection()
     store = S3ObjectStore(settings.object_store.connection())
     models = ModelStore(store)
-    client = TritonExplanationClient(settings.triton.url_list)
+    client = TritonExplanationClient(settings.triton.url_list, settings.triton_identity)
     stack.callback(client.close)
     limits = settings.limits
     asking = Asking(
@@ -115,7 +115,7 @@ def run(settings: ExplainerSettings, health: Health, shutdown: Shutdown, stack: 
 
 
 def _serve(settings: ExplainerSettings, servicer: ExplainerServicer, health: Health) -> GrpcServer:
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     name = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"].full_name
     server.add(explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server, servicer, name)
     server.start()

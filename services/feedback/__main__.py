@@ -269,7 +269,7 @@ def _comparer(
 
 
 def _serve(settings: FeedbackSettings, health: Health, services: Sequence[_Service]) -> GrpcServer:
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     for add, servicer, name in services:
         server.add(add, servicer, name)
     server.start()

@@ -47,7 +47,7 @@ def run(settings: IngestSettings, health: Health, shutdown: Shutdown, stack: con
     stack.callback(_close_writer, writer, settings.drain_s * 0.1)
     cameras = Cameras(settings, writer, S3ObjectStore(settings.object_store.connection()))
     stack.callback(cameras.close, settings.drain_s * 0.7)
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     servicer = IngestServicer(cameras.pushed, cameras.triggers, unanswered=settings.push_unanswered)
     name = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
     server.add(ingest_service_pb2_grpc.add_IngestServiceServicer_to_server, servicer, name)

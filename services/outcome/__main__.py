@@ -352,7 +352,7 @@ def _tell_skew(postbox: Postbox, line_id: str, camera_id: str, ahead_s: float) -
 
 
 def _serve(settings: OutcomeSettings, lines: list[LineGateway], health: Health) -> GrpcServer:
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     name = outcome_service_pb2.DESCRIPTOR.services_by_name["OutcomeService"].full_name
     servicer = OutcomeServicer({line.line_id: line for line in lines})
     server.add(outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server, servicer, name)

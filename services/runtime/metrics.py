@@ -45,6 +45,9 @@ def of_service(name: str, registry: CollectorRegistry = REGISTRY) -> Collector:
 
 BUILD = Info("sightline_build", "Version of the running service.")
 
+# ---- transport
+GRPC_REFUSED_CALLS = Counter("sightline_grpc_refused_calls_total", "Calls that were not let in.", ["reason"])
+
 # ---- ingest
 INGEST_FRAMES = Counter("sightline_ingest_frames_total", "Frames accepted from a source.", ["camera"])
 INGEST_PUBLISHED = Counter("sightline_ingest_published_total", "Frames acknowledged by Kafka.", ["camera"])

@@ -5,21 +5,34 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from services.adapters.identity import Identity, ServerContext
 from services.runtime.lifecycle import Health
 from services.runtime.settings import OpsSettings
+
+_HANDSHAKE_TIMEOUT_S = 5.0
 
 
 class OpsServer:
     """Serves probes and metrics from a thread of its own."""
 
-    def __init__(self, settings: OpsSettings, health: Health, registry: Collector = REGISTRY) -> None:
+    def __init__(
+        self,
+        settings: OpsSettings,
+        health: Health,
+        registry: Collector = REGISTRY,
+        *,
+        identity: Identity | None = None,
+    ) -> None:
         handler = type("BoundOpsHandler", (_OpsHandler,), {"health": health, "registry": registry})
-        self._server = ThreadingHTTPServer((settings.host, settings.port), handler)
+        self._server = _OpsHttpServer((settings.host, settings.port), handler)
+        if identity is not None and identity.has_certificate:
+            self._server.tls = ServerContext(identity)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
 
@@ -38,6 +51,24 @@ class OpsServer:
             self._server.shutdown()
             self._thread.join(timeout=5)
         self._server.server_close()
+
+
+class _OpsHttpServer(ThreadingHTTPServer):
+    tls: ServerContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        # In the thread of the connection: a caller that never finishes its handshake holds up nobody else.
+        if self.tls is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(_HANDSHAKE_TIMEOUT_S)
+        try:
+            encrypted = self.tls.refresh().wrap_socket(request, server_side=True)
+        except OSError:
+            # Plain text, an unknown authority, a port scan: nothing was asked.
+            return
+        with encrypted:
+            super().finish_request(encrypted, client_address)
 
 
 class _OpsHandler(BaseHTTPRequestHandler):

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TypeVar
 
+from services.adapters.grpcpeer import show_identity
+from services.adapters.identity import Identity
 from services.core.errors import SightlineError
 from services.runtime import metrics
 from services.runtime.lifecycle import Health, Shutdown
 from services.runtime.logging import configure_logging, get_logger
 from services.runtime.ops import OpsServer
+from services.runtime.plaintext import check_transport
 from services.runtime.retry import until_available
 from services.runtime.settings import ServiceSettings, load_settings, masked
 from services.runtime.tracing import configure_tracing
@@ -47,9 +50,12 @@ def serve(name: str, settings_class: type[S], run: Run[S]) -> None:
     configure_tracing(name, settings.tracing)
     metrics.BUILD.info({"service": name, "version": release()})
     LOG.info("starting", extra={"settings": masked(settings)})
+    check_transport(settings)
+    identity = Identity(settings.identity_files)
+    show_identity(identity)
     health, shutdown = Health(), Shutdown()
     shutdown.install_signal_handlers()
-    ops = OpsServer(settings.ops, health, metrics.of_service(name))
+    ops = OpsServer(settings.ops, health, metrics.of_service(name), identity=identity)
     ops.start()
     LOG.info("probes and metrics at port %s", ops.port, extra={"ops_port": ops.port})
     try:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from services.adapters.connection import KafkaConnection, StoreConnection
+from services.adapters.identity import Identity, IdentityFiles
 from services.core.errors import SettingsError
 
 
@@ -130,6 +131,9 @@ class ObjectStoreSettings(SettingsGroup):
 
     endpoint: str = Field(default="127.0.0.1:9000", description="host:port, without a scheme.")
     secure: bool = Field(default=False, description="Speak TLS.")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the authorities that its certificate is checked against, if private."
+    )
     region: str = Field(default="us-east-1", description="Region that requests are signed for.")
     bucket: str = Field(
         default="sightline", min_length=3, max_length=63, description="Holds images and model versions."
@@ -153,6 +157,7 @@ class TritonSettings(SettingsGroup):
 
     urls: str = Field(default="127.0.0.1:8001", description="Comma-separated host:port list of gRPC endpoints.")
     timeout_s: float = Field(default=10.0, gt=0, le=300, description="Deadline of one request.")
+    tls: bool = Field(default=False, description="Speak TLS, with the authorities and certificate of the group tls.")
     shared_memory: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="Pass tensors through system shared memory; auto uses it where the host is this one.",
@@ -225,6 +230,33 @@ class GrpcSettings(SettingsGroup):
     max_workers: int = Field(
         default=8, ge=1, le=256, description="Calls served at once; as many may wait, more are refused."
     )
+    max_streams: int = Field(
+        default=100, ge=1, le=10_000, description="Calls in flight that one connection may have; more wait."
+    )
+    client_certificates: Literal["required", "none"] = Field(
+        default="required", description="Whether callers must show a certificate, once tls.certificate_file is set."
+    )
+    tokens_file: Path | None = Field(
+        default=None, description="YAML file of the machines that may call; needed unless grpc.host is loopback."
+    )
+
+
+class TlsSettings(SettingsGroup):
+    """The service's own identity, PEM; read anew when the files change."""
+
+    certificate_file: Path | None = Field(
+        default=None, description="PEM file of the service's certificate, then its chain."
+    )
+    key_file: Path | None = Field(default=None, description="PEM file of its key, not encrypted.")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the authorities that the certificates of others are checked against."
+    )
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("tls.certificate_file and tls.key_file must be set together, got one of them")
+        return self
 
 
 class TracingSettings(SettingsGroup):
@@ -270,8 +302,29 @@ class ServiceSettings(BaseSettings):
     probe_propagation_s: float = Field(
         default=0.0, ge=0, le=60, description="Wait between not-ready and the end of polling."
     )
+    plaintext: Literal["loopback", "mesh"] = Field(
+        default="loopback",
+        description="Where plain text may go: loopback only, or also where a service mesh encrypts between pods.",
+    )
+    token_file: Path | None = Field(
+        default=None, description="File of the token that this service shows to the services it calls."
+    )
     ops: OpsSettings = OpsSettings()
+    tls: TlsSettings = TlsSettings()
     tracing: TracingSettings = TracingSettings()
+
+    @property
+    def triton_identity(self) -> Identity | None:
+        """Whom to trust and what to show at Triton, never the token; None where plain text is spoken there."""
+        triton = getattr(self, "triton", None)
+        if not isinstance(triton, TritonSettings) or not triton.tls:
+            return None
+        return Identity(IdentityFiles(self.tls.certificate_file, self.tls.key_file, self.tls.ca_file))
+
+    @property
+    def identity_files(self) -> IdentityFiles:
+        """Where the parts of this service's identity lie."""
+        return IdentityFiles(self.tls.certificate_file, self.tls.key_file, self.tls.ca_file, self.token_file)
 
     @classmethod
     def settings_customise_sources(

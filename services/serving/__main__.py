@@ -73,7 +73,7 @@ def run(settings: ServingSettings, health: Health, shutdown: Shutdown, stack: co
         parallel=settings.parallel_loads,
         explainers=Explainers(bring_up, settings.explain.placement(), retry_cap_s=settings.retry_cap_s),
     )
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     name = serving_service_pb2.DESCRIPTOR.services_by_name["ServingService"].full_name
     servicer = ServingServicer(agent, settings.repository)
     server.add(serving_service_pb2_grpc.add_ServingServiceServicer_to_server, servicer, name)

@@ -122,7 +122,7 @@ def run(settings: TrainerSettings, health: Health, shutdown: Shutdown, stack: co
 
 
 def _serve(settings: TrainerSettings, health: Health, servicer: TrainerServicer) -> GrpcServer:
-    server = GrpcServer(settings.grpc, health)
+    server = GrpcServer(settings.grpc, health, tls=settings.tls)
     name = trainer_service_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
     server.add(trainer_service_pb2_grpc.add_TrainerServiceServicer_to_server, servicer, name)
     server.start()
