@@ -32,8 +32,12 @@ def load_compose(path: Path) -> dict[str, Any]:
     Args:
         path: The file.
     """
-    loaded: dict[str, Any] = yaml.load(path.read_text(), Loader=ComposeLoader)  # noqa: S506 - a safe loader with tags
-    return loaded
+    loader = ComposeLoader(path.read_text())
+    try:
+        loaded: dict[str, Any] = loader.get_single_data()
+        return loaded
+    finally:
+        loader.dispose()
 
 
 def problems(schema: dict[str, Any], composed: dict[str, Any]) -> list[str]:

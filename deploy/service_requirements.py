@@ -29,7 +29,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "feedback": ("feedback", "postgres", "otlp"),
     "trainer": ("trainer", "otlp"),
     "serving": ("serving", "otlp"),
-    "dashboard": ("dashboard", "postgres", "certificates", "otlp"),
+    "dashboard": ("dashboard", "postgres", "otlp"),
     # Not a service: what model versions import inside Triton.
     "triton": ("model", "openvino", "onnx"),
 }

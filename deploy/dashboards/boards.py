@@ -456,8 +456,8 @@ MODEL: Final = Dashboard(
                     "short",
                     [
                         Query(
-                            'max by (alias, model) (sightline_detector_score_psi{model=~"$model"})',
-                            "{{alias}} {{model}}",
+                            'max by (model, product) (sightline_detector_score_psi{model=~"$model"})',
+                            "{{model}} {{product}}",
                         )
                     ],
                     "Population stability index of the scores against the calibration: below 0.1 as it was, above 0.25 another population.",
@@ -466,17 +466,17 @@ MODEL: Final = Dashboard(
                     needs=_DRIFT,
                 ),
                 Panel(
-                    "Embedding drift (MMD²)",
+                    "Embedding drift (MMD², 1 = chance)",
                     "short",
                     [
                         Query(
-                            'max by (alias, model) (sightline_detector_embedding_mmd{model=~"$model"})',
-                            "{{alias}} {{model}}",
+                            'max by (model, product) (sightline_detector_embedding_mmd{model=~"$model"})',
+                            "{{model}} {{product}}",
                         )
                     ],
-                    "Squared maximum mean discrepancy of what the model saw against its reference parts.",
-                    0.02,
-                    0.05,
+                    "Squared maximum mean discrepancy of what the model saw in passed parts against its reference parts, in multiples of what chance explains.",
+                    0.8,
+                    1.0,
                     needs=_DRIFT,
                 ),
                 Panel(
@@ -484,8 +484,8 @@ MODEL: Final = Dashboard(
                     "short",
                     [
                         Query(
-                            'min by (alias, model) (sightline_detector_drift_frames{model=~"$model"})',
-                            "{{alias}} {{model}}",
+                            'min by (model, product) (sightline_detector_drift_frames{model=~"$model"})',
+                            "{{model}} {{product}}",
                         )
                     ],
                     "Below 200 the alerts are silent.",

@@ -317,10 +317,11 @@ class TritonControl:
     Args:
         url: ``host:port`` of the one Triton.
         timeout_s: Deadline of calls that take no deadline of their own.
+        identity: Whom we trust and the certificate that we show, over TLS; None speaks plain text.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
-        self._endpoint = Endpoint(url, "off")
+    def __init__(self, url: str, *, timeout_s: float = 2.0, identity: Identity | None = None) -> None:
+        self._endpoint = Endpoint(url, "off", identity)
         self._timeout_s = timeout_s
 
     def is_live(self) -> bool:

@@ -79,8 +79,9 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     stack.callback(fetcher.close)
     model = LiveModel(live_bounds(settings))
     checks: dict[str, Check] = {OBJECT_STORE: call_check(lambda: store.exists("health"))}
+    identity = Identity(settings.identity_files)
     for name, url in settings.components.urls.items():
-        checks[name] = http_check(url, settings.components.timeout_s)
+        checks[name] = http_check(url, settings.components.timeout_s, identity)
     board = ComponentBoard([KAFKA, *checks])
 
     def open_reader() -> KafkaTopicReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
+from services.adapters.identity import Identity
 from services.core.errors import SightlineError
 from services.runtime.lifecycle import Shutdown
 from services.runtime.logging import get_logger
@@ -107,12 +109,23 @@ class ComponentPoller:
             self._board.post(name, future.result())
 
 
-def http_check(url: str, timeout_s: float) -> Check:
-    """Ask a readiness URL: 2xx is up, another answer is not ready, none is down."""
-    # No proxy from the environment: these are neighbours on the plant's own network.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def http_check(url: str, timeout_s: float, identity: Identity | None = None) -> Check:
+    """Ask a readiness URL: 2xx is up, another answer is not ready, none is down.
+
+    Args:
+        url: ``http`` or ``https``.
+        timeout_s: Longest wait.
+        identity: Whom to trust with ``https``; None, or without authorities, whom this system trusts.
+    """
 
     def check() -> Reading:
+        authorities = identity.current().authorities if identity is not None else None
+        # Made anew each time, as the authorities may be: a check is asked every few seconds.
+        context = ssl.create_default_context(cadata=authorities.decode("ascii") if authorities else None)
+        # No proxy from the environment: these are neighbours on the plant's own network.
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         try:
             with opener.open(url, timeout=timeout_s):
                 return Reading(State.UP)

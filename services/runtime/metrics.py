@@ -48,6 +48,12 @@ BUILD = Info("sightline_build", "Version of the running service.")
 # ---- transport
 GRPC_REFUSED_CALLS = Counter("sightline_grpc_refused_calls_total", "Calls that were not let in.", ["reason"])
 
+TLS_CERTIFICATE_EXPIRY = Gauge(
+    "sightline_tls_certificate_expiry_timestamp_seconds",
+    "When a certificate that the service shows to others ends; 0 where its file holds none any more.",
+    ["file"],
+)
+
 # ---- ingest
 INGEST_FRAMES = Counter("sightline_ingest_frames_total", "Frames accepted from a source.", ["camera"])
 INGEST_PUBLISHED = Counter("sightline_ingest_published_total", "Frames acknowledged by Kafka.", ["camera"])

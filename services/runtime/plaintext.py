@@ -41,8 +41,8 @@ def check_transport(settings: ServiceSettings) -> None:
     grpc = getattr(settings, "grpc", None)
     if isinstance(grpc, GrpcSettings):
         problems += _server_problems(settings, grpc)
-    triton = getattr(settings, "triton", None)
-    if isinstance(triton, TritonSettings) and triton.tls and settings.tls.ca_file is None:
+    triton_encrypted = bool(getattr(getattr(settings, "triton", None), "tls", False))
+    if triton_encrypted and settings.tls.ca_file is None:
         problems.append(
             "SIGHTLINE_TLS__CA_FILE: must name the authorities of Triton's certificate while triton.tls is true, "
             "got none"
@@ -96,8 +96,9 @@ def _endpoints(settings: ServiceSettings) -> Iterator[Endpoint]:
                 if isinstance(address := getattr(group, field, None), str):
                     yield Endpoint(f"{prefix}__{field.upper()}", address, called, _AUTHORITIES)
     if isinstance(triton_url := getattr(settings, "triton_url", None), str):
-        # The agent beside Triton speaks to that one alone, in its own pod.
-        yield Endpoint("SIGHTLINE_TRITON_URL", triton_url, False, "serve Triton on loopback beside its agent")
+        # The agent beside Triton speaks to that one alone, in its own pod or container network.
+        encrypted = bool(getattr(getattr(settings, "triton", None), "tls", False))
+        yield Endpoint("SIGHTLINE_TRITON_URL", triton_url, encrypted, "set SIGHTLINE_TRITON__TLS")
     if settings.tracing.exporter == "otlp":
         collector = urlsplit(settings.tracing.otlp_endpoint)
         encrypted = collector.scheme == "https"

@@ -11,6 +11,7 @@ from services.adapters.grpcpeer import show_identity
 from services.adapters.identity import Identity
 from services.core.errors import SightlineError
 from services.runtime import metrics
+from services.runtime.certificate_age import watch_certificates
 from services.runtime.lifecycle import Health, Shutdown
 from services.runtime.logging import configure_logging, get_logger
 from services.runtime.ops import OpsServer
@@ -53,6 +54,7 @@ def serve(name: str, settings_class: type[S], run: Run[S]) -> None:
     check_transport(settings)
     identity = Identity(settings.identity_files)
     show_identity(identity)
+    watch_certificates(settings)
     health, shutdown = Health(), Shutdown()
     shutdown.install_signal_handlers()
     ops = OpsServer(settings.ops, health, metrics.of_service(name), identity=identity)

@@ -316,8 +316,7 @@ class ServiceSettings(BaseSettings):
     @property
     def triton_identity(self) -> Identity | None:
         """Whom to trust and what to show at Triton, never the token; None where plain text is spoken there."""
-        triton = getattr(self, "triton", None)
-        if not isinstance(triton, TritonSettings) or not triton.tls:
+        if not getattr(getattr(self, "triton", None), "tls", False):
             return None
         return Identity(IdentityFiles(self.tls.certificate_file, self.tls.key_file, self.tls.ca_file))
 

@@ -43,10 +43,10 @@ def run(settings: ServingSettings, health: Health, shutdown: Shutdown, stack: co
     """
     waiting_for = functools.partial(wait_for, health=health, shutdown=shutdown, deadline_s=settings.startup_wait_s)
 
-    control = TritonControl(settings.triton_url)
+    control = TritonControl(settings.triton_url, identity=settings.triton_identity)
     stack.callback(control.close)
     # Warming asks this one Triton and nobody else, and has nothing to gain from shared memory.
-    client = TritonInferenceClient([settings.triton_url], shared_memory="off")
+    client = TritonInferenceClient([settings.triton_url], shared_memory="off", identity=settings.triton_identity)
     stack.callback(client.close)
     kafka = settings.kafka.connection()
     reader = waiting_for("the models topic", lambda: KafkaTopicReader(kafka, [topics.MODELS]))

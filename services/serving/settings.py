@@ -64,6 +64,15 @@ class ExplainSettings(SettingsGroup):
         return ExplainingPlacement(**self.model_dump(exclude={"enabled"})) if self.enabled else None
 
 
+class OwnTritonSettings(SettingsGroup):
+    """How this Triton is spoken to."""
+
+    tls: bool = Field(
+        default=False,
+        description="Speak TLS, trusting tls.ca_file and showing tls.certificate_file where there is one.",
+    )
+
+
 class ServingSettings(ServiceSettings):
     """Everything that the serving agent can be told."""
 
@@ -72,6 +81,7 @@ class ServingSettings(ServiceSettings):
     grpc: GrpcSettings = GrpcSettings(port=50054)
     placement: PlacementSettings = PlacementSettings()
     explain: ExplainSettings = ExplainSettings()
+    triton: OwnTritonSettings = OwnTritonSettings()
 
     triton_url: str = Field(default="127.0.0.1:8001", description="host:port of the gRPC endpoint of this Triton.")
     repository: Path = Field(default=Path("/models"), description="Triton's model repository, shared with it.")

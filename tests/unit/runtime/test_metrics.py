@@ -27,7 +27,7 @@ def test_a_service_tells_its_own_metrics_and_those_of_nobody_in_particular(servi
 
 
 def test_every_metric_belongs_to_a_service_or_to_all() -> None:
-    known = tuple(f"sightline_{name}_" for name in (*metrics.SERVICES, "build", "tls"))
+    known = tuple(f"sightline_{name}_" for name in (*metrics.SERVICES, "build", "tls", "grpc"))
     ours = [family.name for family in REGISTRY.collect() if family.name.startswith("sightline")]
     assert [name for name in ours if not f"{name}_".startswith(known)] == []
 
