@@ -83,6 +83,7 @@ def test_every_service_of_the_line_is_there(services: dict[str, Any]) -> None:
         "s3",
         "postgres",
         "prometheus",
+        "alertmanager",
         "grafana",
     }
 
