@@ -41,10 +41,9 @@ def check_transport(settings: ServiceSettings) -> None:
     grpc = getattr(settings, "grpc", None)
     if isinstance(grpc, GrpcSettings):
         problems += _server_problems(settings, grpc)
-    triton_encrypted = bool(getattr(getattr(settings, "triton", None), "tls", False))
-    if triton_encrypted and settings.tls.ca_file is None:
+    if settings.triton_encrypted and settings.tls.ca_file is None:
         problems.append(
-            "SIGHTLINE_TLS__CA_FILE: must name the authorities of Triton's certificate while triton.tls is true, "
+            "SIGHTLINE_TLS__CA_FILE: must name the authorities of Triton's certificate while TLS is spoken there, "
             "got none"
         )
     if problems:
@@ -97,8 +96,7 @@ def _endpoints(settings: ServiceSettings) -> Iterator[Endpoint]:
                     yield Endpoint(f"{prefix}__{field.upper()}", address, called, _AUTHORITIES)
     if isinstance(triton_url := getattr(settings, "triton_url", None), str):
         # The agent beside Triton speaks to that one alone, in its own pod or container network.
-        encrypted = bool(getattr(getattr(settings, "triton", None), "tls", False))
-        yield Endpoint("SIGHTLINE_TRITON_URL", triton_url, encrypted, "set SIGHTLINE_TRITON__TLS")
+        yield Endpoint("SIGHTLINE_TRITON_URL", triton_url, settings.triton_encrypted, "set SIGHTLINE_TRITON_TLS")
     if settings.tracing.exporter == "otlp":
         collector = urlsplit(settings.tracing.otlp_endpoint)
         encrypted = collector.scheme == "https"

@@ -314,9 +314,15 @@ class ServiceSettings(BaseSettings):
     tracing: TracingSettings = TracingSettings()
 
     @property
+    def triton_encrypted(self) -> bool:
+        """Whether TLS is spoken to Triton; an agent has but one, and no group of settings for it."""
+        group = getattr(self, "triton", None)
+        return group.tls if isinstance(group, TritonSettings) else bool(getattr(self, "triton_tls", False))
+
+    @property
     def triton_identity(self) -> Identity | None:
         """Whom to trust and what to show at Triton, never the token; None where plain text is spoken there."""
-        if not getattr(getattr(self, "triton", None), "tls", False):
+        if not self.triton_encrypted:
             return None
         return Identity(IdentityFiles(self.tls.certificate_file, self.tls.key_file, self.tls.ca_file))
 

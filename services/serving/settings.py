@@ -64,15 +64,6 @@ class ExplainSettings(SettingsGroup):
         return ExplainingPlacement(**self.model_dump(exclude={"enabled"})) if self.enabled else None
 
 
-class OwnTritonSettings(SettingsGroup):
-    """How this Triton is spoken to."""
-
-    tls: bool = Field(
-        default=False,
-        description="Speak TLS, trusting tls.ca_file and showing tls.certificate_file where there is one.",
-    )
-
-
 class ServingSettings(ServiceSettings):
     """Everything that the serving agent can be told."""
 
@@ -81,9 +72,12 @@ class ServingSettings(ServiceSettings):
     grpc: GrpcSettings = GrpcSettings(port=50054)
     placement: PlacementSettings = PlacementSettings()
     explain: ExplainSettings = ExplainSettings()
-    triton: OwnTritonSettings = OwnTritonSettings()
 
     triton_url: str = Field(default="127.0.0.1:8001", description="host:port of the gRPC endpoint of this Triton.")
+    triton_tls: bool = Field(
+        default=False,
+        description="Speak TLS there, trusting tls.ca_file and showing tls.certificate_file where there is one.",
+    )
     repository: Path = Field(default=Path("/models"), description="Triton's model repository, shared with it.")
     data: Path = Field(
         default=Path("/var/lib/sightline/serving"),

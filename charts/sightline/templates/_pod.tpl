@@ -131,7 +131,7 @@
       value: {{ .root.Values.tls.clientCertificates }}
     {{- end }}
     {{- if or (has "triton" .facts.needs) (eq .service "serving") }}
-    - name: SIGHTLINE_TRITON__TLS
+    - name: {{ ternary "SIGHTLINE_TRITON_TLS" "SIGHTLINE_TRITON__TLS" (eq .service "serving") }}
       value: "true"
     {{- end }}
     {{- end }}
