@@ -20,6 +20,7 @@ from services.adapters.memory import (
     MemoryTopicReader,
     MemoryTriton,
 )
+from services.adapters.modelfolder import ReferenceAnswers
 from services.adapters.modelregistry import ModelRegistry
 from services.adapters.ports import InferenceResult, Record
 from services.core import topics
@@ -38,6 +39,7 @@ from services.core.types import (
     triton_model_name,
 )
 from services.detector.deployments import Deployments
+from services.detector.drift import DriftWatch
 from services.detector.job import Deployment
 from services.detector.pipeline import DetectorPipeline
 from services.detector.settings import BatchSettings, DetectorSettings
@@ -113,6 +115,7 @@ class Line:
         self.shadow_inference = MemoryInferenceClient(score, [self.triton])
         self.writer = MemoryRecordWriter(self.broker)
         self.deployments: dict[tuple[str, int], Deployment] = {}
+        self.references: dict[tuple[str, int], ReferenceAnswers] = {}
         self._revision = 0
         self._live: dict[str, int] = {}
         for topic in topics.ALL:
@@ -222,6 +225,7 @@ class RunningDetector:
             aliases=self.settings.aliases,
             health=self.health,
         )
+        self.drift = DriftWatch(self.settings.drift, lambda alias, version: line.references[alias, version])
         self.pipeline = DetectorPipeline(
             self.settings,
             self.deployments,
@@ -230,6 +234,7 @@ class RunningDetector:
             line.store,
             self.health,
             shadow=ShadowScorer(self.settings, self.deployments, line.shadow_inference, line.writer, line.store),
+            drift=self.drift,
         )
         self.consumer = MemoryRecordConsumer(line.broker, "detector")
         self.paused: list[bool] = []

@@ -14,6 +14,7 @@ from services.core.types import Verdict
 from services.detector.drift import DriftWatch
 from services.detector.settings import DetectorSettings, DriftSettings
 from services.runtime.settings import load_settings
+from tests.support.detector_line import EMBEDDING, Line, make_frame, picture
 from tests.support.outcome_line import inspection
 
 SIZE = 32
@@ -158,3 +159,33 @@ def test_a_watch_that_is_turned_off_keeps_nothing() -> None:
     watch.look()
     watch.close()
     assert (store.asked, told("drift_frames", "disc", 8)) == (0, None)
+
+
+@pytest.mark.parametrize(("brightness", "drifts"), [(30.0, False), (45.0, True)])
+def test_a_stream_that_is_shifted_on_its_way_through_the_detector_raises_the_figures(
+    brightness: float, drifts: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    known = np.clip(rng.normal(30, 6, 200), 0, 255).astype(np.uint8) / 255
+    line = Line()
+    alias = f"drift-{drifts}".lower()
+    line.references[alias, 1] = ReferenceAnswers(
+        known.astype(np.float32), np.repeat(known[:, None], EMBEDDING, axis=1).astype(np.float16), ("disc",) * 200
+    )
+    line.add_version(1, alias=alias)
+    line.promote(1, alias=alias)
+    detector = line.start(default_alias=alias, drift=DriftSettings(window_frames=200, min_frames=100))
+    try:
+        pictures = [picture(int(value)) for value in np.clip(rng.normal(brightness, 6, 150), 0, 255)]
+        line.send(*(make_frame(number, each) for number, each in enumerate(pictures)))
+        line.wait_for_verdicts(150)
+        detector.drift.look()
+    finally:
+        line.stop()
+    labels = {"alias": alias, "model": f"{alias}-v1", "product": "disc"}
+    assert REGISTRY.get_sample_value("sightline_detector_drift_frames", labels) == 150
+    psi = REGISTRY.get_sample_value("sightline_detector_score_psi", labels)
+    mmd = REGISTRY.get_sample_value("sightline_detector_embedding_mmd", labels)
+    assert psi is not None
+    assert mmd is not None
+    assert (psi > 0.25, mmd > 1) == (drifts, drifts)
