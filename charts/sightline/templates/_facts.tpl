@@ -3,6 +3,7 @@ What each service is, as its code says; values cannot change it. Tests hold it a
   needs   which connections its settings have
   state   folder that must stay with the member; its settings name; such a service is a StatefulSet
   peers   services whose gRPC it calls, by the settings group that takes the address
+  asks    scopes of its token; none where it calls nobody
   scaled  topic whose lag says that more replicas are needed
 */}}
 {{- define "sightline.facts" -}}
@@ -21,6 +22,7 @@ outcome:
   grpc: true
   state: {folder: /var/lib/sightline/outcome, setting: data}
   peers: {ingest: ingest}
+  asks: [ingest.trigger]
 explainer:
   needs: [kafka, objectStore, triton]
   grpc: true
@@ -30,12 +32,14 @@ feedback:
   needs: [kafka, objectStore, index]
   grpc: true
   peers: {detector: detector}
+  asks: [detector.inspect]
   scaled: sightline.explained.v1
 trainer:
   needs: [kafka, objectStore]
   grpc: true
   state: {folder: /var/lib/sightline/training, setting: work}
   peers: {}
+  asks: [serving.read]
 serving:
   needs: [kafka, objectStore]
   grpc: true
@@ -44,6 +48,7 @@ dashboard:
   needs: [kafka, objectStore, accounts]
   grpc: false
   peers: {explainer: explainer, feedback: feedback, trainer: trainer, outcome: outcome}
+  asks: [explainer.explain, feedback.read, feedback.write, trainer.read, trainer.write, outcome.read, outcome.write]
 {{- end -}}
 
 {{/* A service's block on top of the defaults, as YAML. Takes root, service and optionally instance. */}}
@@ -168,6 +173,9 @@ Takes root, service, instance and block.
 {{- end -}}
 {{- if and .Values.dashboard.enabled (not .Values.accounts.existingSecret) -}}
 {{- fail "accounts.existingSecret must name the Secret with the PostgreSQL address of the accounts; the dashboard needs it" -}}
+{{- end -}}
+{{- if not .Values.tokens.existingSecret -}}
+{{- fail "tokens.existingSecret must name the Secret with tokens.yaml and the services' own tokens: without it services refuse to start where others can reach them" -}}
 {{- end -}}
 {{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) -}}
 {{- fail "tls.certManager.issuerRef.name must name the issuer that signs the services' certificates" -}}

@@ -135,11 +135,11 @@
       value: "true"
     {{- end }}
     {{- end }}
-    {{- if and .root.Values.tokens.existingSecret .facts.grpc }}
+    {{- if .facts.grpc }}
     - name: SIGHTLINE_GRPC__TOKENS_FILE
       value: /etc/sightline/tokens/tokens.yaml
     {{- end }}
-    {{- if .block.tokenSecret }}
+    {{- if .facts.asks }}
     - name: SIGHTLINE_TOKEN_FILE
       value: /etc/sightline/token/token
     {{- end }}
@@ -188,10 +188,10 @@
     {{- if .root.Values.tls.enabled }}
     - {name: tls, mountPath: /etc/sightline/tls, readOnly: true}
     {{- end }}
-    {{- if and .root.Values.tokens.existingSecret .facts.grpc }}
+    {{- if .facts.grpc }}
     - {name: tokens, mountPath: /etc/sightline/tokens, readOnly: true}
     {{- end }}
-    {{- if .block.tokenSecret }}
+    {{- if .facts.asks }}
     - {name: token, mountPath: /etc/sightline/token, readOnly: true}
     {{- end }}
     {{- include "sightline.connectionMounts" (dict "root" .root "needs" .facts.needs) | nindent 4 }}
@@ -218,13 +218,15 @@
 - name: tls
   secret: {secretName: {{ include "sightline.tlsSecret" . }}, defaultMode: 0440}
 {{- end }}
-{{- if and .root.Values.tokens.existingSecret .facts.grpc }}
+{{- if .facts.grpc }}
 - name: tokens
   secret: {secretName: {{ .root.Values.tokens.existingSecret }}, items: [{key: tokens.yaml, path: tokens.yaml}]}
 {{- end }}
-{{- with .block.tokenSecret }}
+{{- if .facts.asks }}
+{{- $own := .block.tokenSecret }}
 - name: token
-  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: token, path: token}]}
+  # Of the Secret with everybody's, a pod sees its own token alone.
+  secret: {secretName: {{ $own | default .root.Values.tokens.existingSecret }}, defaultMode: 0440, items: [{key: {{ ternary "token" .service (ne $own "") }}, path: token}]}
 {{- end }}
 {{- include "sightline.connectionVolumes" (dict "root" .root "needs" .facts.needs) }}
 {{- with .block.extraVolumes }}

@@ -12,6 +12,7 @@ import yaml
 
 from services.cli import SERVICES, _settings_class
 from services.core import topics
+from services.runtime.plaintext import check_transport
 from services.runtime.settings_table import setting_rows
 from tests.unit.chart.conftest import CHART, Manifest, Refusal
 
@@ -54,15 +55,13 @@ def component(manifest: Manifest) -> str:
 
 def test_every_variable_that_a_service_is_given_is_a_setting_of_its_code(manifests: list[Manifest]) -> None:
     known = {name: {row.variable for row in setting_rows(_settings_class(name))} for name in SERVICES}
-    if "SIGHTLINE_TLS__CERTIFICATE_FILE" not in known["detector"]:
-        pytest.skip("this checkout's services have no settings for certificates")
     for name, container in containers(manifests):
         if name in SERVICES:
             given = {each["name"] for each in container["env"] if each["name"].startswith("SIGHTLINE_")}
             assert given - known[name] == {"SIGHTLINE_CONFIG"}, name
 
 
-def test_every_service_accepts_the_file_that_the_chart_writes(
+def test_every_service_would_start_with_what_the_chart_gives_it(
     manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     read = 0
@@ -82,11 +81,27 @@ def test_every_service_accepts_the_file_that_the_chart_writes(
                 if variable["name"] in known:
                     environment.setenv(variable["name"], variable.get("value", "from-a-secret"))
             environment.setenv("SIGHTLINE_CONFIG", str(file))
-            settings = settings_class().model_dump()
+            started = settings_class()
+            # What a service looks at first: nothing leaves its pod in plain text, and callers show tokens.
+            check_transport(started)
+            settings = started.model_dump()
         assert settings["ops"] == {"host": "0.0.0.0", "port": 9100}
         assert settings["kafka"]["bootstrap_servers"].startswith("kafka")
         read += 1
     assert read >= len(SERVICES)
+
+
+def test_who_calls_others_has_its_own_token_and_no_other(manifests: list[Manifest]) -> None:
+    asking = {"outcome", "feedback", "trainer", "dashboard"}
+    for each in of_kind(manifests, "Deployment", "StatefulSet"):
+        pod = each["spec"]["template"]["spec"]
+        names = {container["name"] for container in pod["containers"]}
+        tokens = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "token"]
+        assert bool(tokens) == bool(names & asking), names
+        for secret in tokens:
+            (item,) = secret["items"]
+            assert item["key"] in names | {"token"}
+            assert item["path"] == "token"
 
 
 def test_no_config_map_holds_a_secret(manifests: list[Manifest]) -> None:

@@ -18,8 +18,10 @@ import pytest
 import yaml
 
 from services.cli import SERVICES, _settings_class
+from services.core.machine_token import TOKEN_PREFIX
 from services.local.linefile import CommandSettings
 from services.local.tools import REPOSITORY_ROOT
+from services.runtime.plaintext import check_transport
 from services.runtime.settings import load_settings
 from services.runtime.settings_table import setting_rows
 
@@ -93,6 +95,24 @@ def test_every_variable_is_a_setting_of_the_service_that_gets_it(services: dict[
     assert len(asked) >= len(SERVICES) + len(ONCE)
     unknown = {name: sorted(variables(services[name]).keys() - known_settings(name)) for name in asked}
     assert {name: found for name, found in unknown.items() if found} == {}
+
+
+@pytest.mark.parametrize("name", [*SERVICES[:-2], "serving-cpu", "serving-gpu", "dashboard"])
+def test_every_service_would_start_with_what_compose_gives_it(
+    name: str, services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = own_name(name)
+    for variable, value in variables(services[name]).items():
+        # Compose fills these in; which value it is, is nothing to the rules.
+        monkeypatch.setenv(
+            variable, VARIABLE.sub(lambda found: found.group(2)[2:] if ":-" in found.group(0) else "x", value)
+        )
+    if "SIGHTLINE_CONFIG" in variables(services[name]):
+        monkeypatch.setenv("SIGHTLINE_CONFIG", str(REPOSITORY_ROOT / "deploy" / "compose" / f"{own}.yaml"))
+    # As the image says.
+    monkeypatch.setenv("SIGHTLINE_OPS__HOST", "0.0.0.0")
+    monkeypatch.setenv("SIGHTLINE_GRPC__HOST", "0.0.0.0")
+    check_transport(load_settings(_settings_class(own)))
 
 
 def test_the_example_of_the_environment_has_every_variable_and_no_other() -> None:
@@ -335,6 +355,7 @@ def test_each_service_that_asks_others_has_a_token_whose_hash_alone_the_others_k
     for name, entry in told.items():
         secret = (identities / name / "token").read_text()
         assert entry["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
-        assert len(secret) == 64
+        assert secret.startswith(TOKEN_PREFIX)
+        assert len(secret) == len(TOKEN_PREFIX) + 64
         for other in (folder for folder in identities.iterdir() if folder.name != name):
             assert not any(secret in path.read_text() for path in other.rglob("*") if path.is_file()), other
