@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -57,14 +58,21 @@ class RenewingChannel:
         options = [*self._options, ("grpc.use_local_subchannel_pool", 1)]
         return content.revision, grpc.secure_channel(self._address, credentials, options=options)
 
-    def current(self) -> grpc.Channel:
-        """The channel of this moment."""
+    @contextlib.contextmanager
+    def current(self) -> Iterator[grpc.Channel]:
+        """The channel of this moment, which is not closed meanwhile.
+
+        Raises:
+            ValueError: Once it was closed, as gRPC says it of a call that was made before. Asked for a method that it
+                has not made yet, a closed channel of gRPC's ends the process instead.
+        """
         with self._lock:
-            if not self._closed:
-                content = self._identity.current()
-                if content.revision != self._revision:
-                    self._revision, self._channel = self._make(content)
-            return self._channel
+            if self._closed:
+                raise ValueError("Cannot invoke RPC on closed channel!")
+            content = self._identity.current()
+            if content.revision != self._revision:
+                self._revision, self._channel = self._make(content)
+            yield self._channel
 
     def _calls(self, kind: str, method: str, *args: Any, **kwargs: Any) -> Callable[..., Any]:
         return _Calls(self, kind, method, args, kwargs)
@@ -87,11 +95,13 @@ class RenewingChannel:
 
     def subscribe(self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool = False) -> None:
         """As of ``grpc.Channel``; follows the channel of now."""
-        self.current().subscribe(callback, try_to_connect)
+        with self.current() as channel:
+            channel.subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """As of ``grpc.Channel``."""
-        self.current().unsubscribe(callback)
+        with self.current() as channel:
+            channel.unsubscribe(callback)
 
     def plain_token(self) -> str | None:
         """The token, where no TLS carries it: on loopback, or where a mesh encrypts."""
@@ -115,15 +125,15 @@ class _Calls:
         self._method = method
         self._args = args
         self._kwargs = kwargs
-        # One value, so that threads see the two of one moment.
+        # Of the channel that it was made on; both are read and written while that is held.
         self._made: tuple[grpc.Channel, Any] | None = None
 
     def _callable(self) -> Any:
-        channel = self._channel.current()
-        made = self._made
-        if made is None or made[0] is not channel:
-            made = self._made = (channel, getattr(channel, self._kind)(self._method, *self._args, **self._kwargs))
-        return made[1]
+        with self._channel.current() as channel:
+            if self._made is None or self._made[0] is not channel:
+                call = getattr(channel, self._kind)(self._method, *self._args, **self._kwargs)
+                self._made = (channel, call)
+            return self._made[1]
 
     def _with_token(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         token = self._channel.plain_token()
