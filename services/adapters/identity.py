@@ -101,24 +101,40 @@ class Identity:
 
 
 class ServerContext:
-    """The TLS context of an HTTPS server, whose certificate is renewed while it serves."""
+    """The TLS context of an HTTPS server, whose certificate is renewed while it serves. Thread-safe.
+
+    Args:
+        identity: Whose certificate is shown; it must have one.
+
+    Attributes:
+        context: For a server that takes one context for good: at each handshake it hands over to :meth:`current`.
+    """
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._revision = 0
         self._lock = threading.Lock()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.refresh()
+        first = identity.current()
+        self._revision, self._context = first.revision, _server_context(first)
+        self.context = _server_context(first)
+        self.context.sni_callback = self._hand_over
 
-    def refresh(self) -> ssl.SSLContext:
-        """Take a renewed certificate for the connections that come; those that stand keep theirs."""
+    def current(self) -> ssl.SSLContext:
+        """The context of this moment, for the connections that come; those that stand keep theirs."""
         with self._lock:
             content = self._identity.current()
-            if content.revision != self._revision and content.certificate and content.key:
-                _load_pair(self.context, content.certificate, content.key)
-                self._revision = content.revision
-            return self.context
+            if content.revision != self._revision:
+                try:
+                    # A new one: between certificate and key, a connection that came to the old one would fail.
+                    self._context = _server_context(content)
+                    self._revision = content.revision
+                except OSError as error:
+                    LOG.error("a renewed certificate must be taken, the old one is shown: %s", error)  # noqa: TRY400 - the cause is in it
+            return self._context
+
+    def _hand_over(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        # Called at every handshake, also where the client names no host.
+        del name, context
+        connection.context = self.current()
 
 
 def _read(files: IdentityFiles, revision: int) -> IdentityContent:
@@ -129,7 +145,7 @@ def _read(files: IdentityFiles, revision: int) -> IdentityContent:
         except OSError as error:
             raise SettingsError(f"{name} must name a readable file, got {str(path)!r}: {error.strerror}") from error
     certificate, key, authorities = held.get("certificate_file"), held.get("key_file"), held.get("ca_file")
-    if certificate and key:
+    if certificate is not None and key is not None:
         _checked(
             lambda: _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key),
             f"certificate_file and key_file must be a PEM certificate and its unencrypted key, "
@@ -146,6 +162,13 @@ def _read(files: IdentityFiles, revision: int) -> IdentityContent:
         if not token or not token.isascii() or any(letter.isspace() for letter in token):
             raise SettingsError(f"token_file must hold one token and nothing else, got {str(files.token_file)!r}")
     return IdentityContent(revision, certificate, key, authorities, token)
+
+
+def _server_context(content: IdentityContent) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_pair(context, content.certificate or b"", content.key or b"")
+    return context
 
 
 def _checked(check: Callable[[], None], rule: str) -> None:

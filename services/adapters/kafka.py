@@ -25,6 +25,7 @@ from kafka.structs import OffsetAndMetadata
 from services.adapters.connection import KafkaConnection
 from services.adapters.kafka_group import keep_finished_joins
 from services.adapters.ports import Headers, RebalanceListener, Record, TopicPartition
+from services.adapters.tlsclient import client_context
 from services.core.errors import ConflictError, InvalidInputError, NotFoundError, SightlineError, UnavailableError
 from services.core.types import RecordPosition
 
@@ -77,7 +78,11 @@ class BrokerRefusedError(SightlineError):
 
 
 def client_config(connection: KafkaConnection) -> dict[str, Any]:
-    """The settings that every kafka-python client shares."""
+    """The settings that every kafka-python client shares.
+
+    Raises:
+        SettingsError: If a file of the connection's TLS cannot be used.
+    """
     config: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in connection.bootstrap_servers.split(",") if server.strip()],
         "client_id": "sightline",
@@ -92,6 +97,12 @@ def client_config(connection: KafkaConnection) -> dict[str, Any]:
             "sasl_plain_username": connection.sasl_username,
             "sasl_plain_password": connection.sasl_password,
         }
+    if connection.security_protocol in {"SSL", "SASL_SSL"}:
+        # kafka-python reads the files at each connection, and so takes renewed ones; one that is not there would look
+        # like a broker that does not answer.
+        client_context(
+            connection.ssl_ca_file, connection.ssl_certificate_file, connection.ssl_key_file, prefix="kafka.ssl_"
+        )
     files = {
         "ssl_cafile": connection.ssl_ca_file,
         "ssl_certfile": connection.ssl_certificate_file,

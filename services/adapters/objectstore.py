@@ -14,6 +14,7 @@ from minio.error import MinioException, S3Error
 
 from services.adapters.connection import StoreConnection
 from services.adapters.ports import ObjectStat
+from services.adapters.tlsclient import client_context
 from services.core.errors import (
     ConflictError,
     InvalidInputError,
@@ -52,7 +53,14 @@ class S3ObjectStore:
         Args:
             connection: How to reach the store.
             connections: Most connections to keep; further callers wait for one.
+
+        Raises:
+            SettingsError: If the connection's file of authorities cannot be used.
         """
+        if connection.secure:
+            # urllib3 reads the file at each connection, and so takes a renewed one; one that is not there would look
+            # like a store that does not answer.
+            client_context(connection.ca_file, prefix="object_store.")
         timeout = urllib3.Timeout(connect=min(3.0, connection.timeout_s), read=connection.timeout_s)
         self._bucket = connection.bucket
         self._client = Minio(

@@ -138,7 +138,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     listener = _listen(settings)
     stack.callback(listener.close)
     LOG.info("page at port %s", listener.getsockname()[1], extra={"page_port": listener.getsockname()[1]})
-    server, tls = _web_server(settings, context)
+    server = _web_server(settings, context)
     # Beside the main thread: uvicorn then leaves the signals to us.
     with _thread("web", lambda: server.run(sockets=[listener]), shutdown):
         try:
@@ -154,7 +154,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
                 _wait_until(lambda: server.started, shutdown)
                 set_aside_what_started()
                 health.set_ready(not shutdown.requested)
-                _until_stopped(shutdown, tls)
+                _until_stopped(shutdown)
                 health.set_ready(False)
                 time.sleep(settings.probe_propagation_s)
         finally:
@@ -257,15 +257,12 @@ def _record_fetcher(settings: DashboardSettings) -> KafkaRecordFetcher:
     return KafkaRecordFetcher(replace(settings.kafka.connection(), request_timeout_ms=timeout_ms))
 
 
-def _until_stopped(shutdown: Shutdown, tls: ServerContext | None) -> None:
-    """Wait, and show a renewed certificate meanwhile."""
+def _until_stopped(shutdown: Shutdown) -> None:
     while not shutdown.wait(1.0):
-        if tls is not None:
-            tls.refresh()
+        pass
 
 
-def _web_server(settings: DashboardSettings, context: Context) -> tuple[uvicorn.Server, ServerContext | None]:
-    """The page's server, and its certificate where it has one."""
+def _web_server(settings: DashboardSettings, context: Context) -> uvicorn.Server:
     config = uvicorn.Config(
         make_app(context),
         log_config=None,
@@ -280,12 +277,11 @@ def _web_server(settings: DashboardSettings, context: Context) -> tuple[uvicorn.
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     identity = Identity(settings.identity_files)
-    tls = ServerContext(identity) if identity.has_certificate else None
-    if tls is not None:
+    if identity.has_certificate:
         # Loaded first: loading sets the context from files that it would never read again.
         config.load()
-        config.ssl = tls.context
-    return uvicorn.Server(config), tls
+        config.ssl = ServerContext(identity).context
+    return uvicorn.Server(config)
 
 
 def _listen(settings: DashboardSettings) -> socket.socket:

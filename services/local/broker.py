@@ -32,6 +32,7 @@ class LocalBroker:
             :meth:`kill`; ``None`` keeps them in memory.
         port: Listen here; ``None`` takes a free port. The port stays the same over restarts.
         log_path: Where its output goes; ``None`` takes a temporary file.
+        advertised_port: Where clients are told to connect, for a relay before it; ``None`` takes its own port.
     """
 
     #: What readers should set ``fetch_wait_ms`` to: this broker does not answer a waiting fetch when a record comes.
@@ -42,9 +43,15 @@ class LocalBroker:
     SESSION_TIMEOUT_MS: ClassVar[int] = 6_000
 
     def __init__(
-        self, store: LocalStore | None = None, *, port: int | None = None, log_path: Path | None = None
+        self,
+        store: LocalStore | None = None,
+        *,
+        port: int | None = None,
+        log_path: Path | None = None,
+        advertised_port: int | None = None,
     ) -> None:
         self._store = store
+        self._advertised_port = advertised_port
         self._fixed_port = port
         self._port = port or 0
         self._temporary = None if log_path else Path(tempfile.mkdtemp(prefix="sightline-broker-"))
@@ -108,7 +115,8 @@ class LocalBroker:
                 "AWS_ALLOW_HTTP": "true",
                 "AWS_DEFAULT_REGION": "us-east-1",
             }
-        argv = [str(broker_binary()), "broker", "--listener-url", url, "--advertised-listener-url", url]
+        told = f"tcp://{LOOPBACK}:{self._advertised_port or port}"
+        argv = [str(broker_binary()), "broker", "--listener-url", url, "--advertised-listener-url", told]
         child = ChildProcess(
             "broker",
             [*argv, "--storage-engine", engine],

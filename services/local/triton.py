@@ -12,7 +12,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,6 +80,7 @@ class LocalTriton:
         metrics_port: Port for metrics; likewise.
         threads: Threads that each model's process uses for its maths, unless the model sets its own.
         env: Variables to add to the server's environment.
+        flags: What the server is told besides, for example its certificates; its HTTP port stays plain.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class LocalTriton:
         metrics_port: int = 0,
         threads: int = 1,
         env: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         self._repository = repository.resolve()
         self._work = (work or repository.with_name(f"{repository.name}.triton")).resolve()
@@ -99,6 +101,7 @@ class LocalTriton:
         self._ports = dict(self._wanted_ports)
         self._threads = threads
         self._env = dict(env or {})
+        self._flags = tuple(flags)
         self._child: ChildProcess | None = None
 
     @property
@@ -205,6 +208,7 @@ class LocalTriton:
             f"--http-port={self._ports['http']}",
             f"--grpc-port={self._ports['grpc']}",
             f"--metrics-port={self._ports['metrics']}",
+            *self._flags,
         ]
 
     def _environment(self) -> dict[str, str]:

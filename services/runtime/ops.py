@@ -63,7 +63,7 @@ class _OpsHttpServer(ThreadingHTTPServer):
             return
         request.settimeout(_HANDSHAKE_TIMEOUT_S)
         try:
-            encrypted = self.tls.refresh().wrap_socket(request, server_side=True)
+            encrypted = self.tls.current().wrap_socket(request, server_side=True)
         except OSError:
             # Plain text, an unknown authority, a port scan: nothing was asked.
             return

@@ -15,8 +15,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.adapters.identity import Identity, IdentityFiles
+from services.adapters.identity import Identity, IdentityFiles, ServerContext
 from services.adapters.renewingchannel import RenewingChannel
+from services.core.errors import SettingsError
 from services.runtime.grpc_server import GrpcServer
 from services.runtime.lifecycle import Health
 from services.runtime.ops import OpsServer
@@ -149,6 +150,16 @@ def test_a_key_that_is_not_yet_renewed_with_its_certificate_keeps_the_old_pair(a
     assert identity.current().key == new_key
 
 
+def test_a_certificate_that_is_being_written_keeps_the_old_pair(authority: Authority) -> None:
+    pair = authority.sign("client")
+    identity = Identity(IdentityFiles(pair.certificate, pair.key, authority.file), every_s=0)
+    first = identity.current()
+    pair.certificate.write_bytes(b"")
+    assert identity.current() == first
+    with pytest.raises(SettingsError, match="must be a PEM certificate and its unencrypted key"):
+        Identity(identity.files)
+
+
 def test_probes_and_metrics_are_served_over_https_with_the_renewed_certificate(authority: Authority) -> None:
     pair = authority.sign("server")
     identity = Identity(IdentityFiles(pair.certificate, pair.key, authority.file), every_s=0)
@@ -163,6 +174,44 @@ def test_probes_and_metrics_are_served_over_https_with_the_renewed_certificate(a
         assert ssl.get_server_certificate(("127.0.0.1", ops.port)) != before
     finally:
         ops.stop()
+
+
+def _handshake(server_side: ssl.SSLContext, trusted: Path) -> bytes:
+    """The certificate that a client is shown, DER; the two sides speak through memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cafile=str(trusted)).wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+    server = server_side.wrap_bio(to_server, to_client, server_side=True)
+    waiting = [client, server]
+    while waiting:
+        side = waiting.pop(0)
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            waiting.append(side)
+    shown = client.getpeercert(binary_form=True)
+    assert shown is not None
+    return shown
+
+
+def _der(certificate: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(certificate.read_text())
+
+
+def test_a_renewal_does_not_touch_the_context_of_a_connection_that_has_just_come(authority: Authority) -> None:
+    pair = authority.sign("server")
+    server = ServerContext(Identity(IdentityFiles(pair.certificate, pair.key, authority.file), every_s=0))
+    before, old = server.current(), _der(pair.certificate)
+    authority.sign("server")
+    assert _handshake(server.current(), authority.file) == _der(pair.certificate)
+    assert _handshake(before, authority.file) == old
+
+
+def test_a_server_with_one_context_for_good_shows_the_renewed_certificate(authority: Authority) -> None:
+    pair = authority.sign("server")
+    server = ServerContext(Identity(IdentityFiles(pair.certificate, pair.key, authority.file), every_s=0))
+    assert _handshake(server.context, authority.file) == _der(pair.certificate)
+    authority.sign("server")
+    assert _handshake(server.context, authority.file) == _der(pair.certificate)
 
 
 def test_a_service_that_would_send_plain_text_elsewhere_ends_with_code_2() -> None:

@@ -10,6 +10,7 @@ from services.adapters.connection import KafkaConnection
 from services.adapters.kafka import BrokerRefusedError, client_config, domain_error
 from services.core.errors import ConflictError, InvalidInputError, SightlineError, UnavailableError
 from services.runtime.settings import KafkaSettings, ObjectStoreSettings
+from tests.support.certificates import loopback_certificate
 
 
 def test_checksums_of_records_are_computed_in_c() -> None:
@@ -41,7 +42,8 @@ def test_what_kafka_says_becomes_ours(error: Exception, expected: type[Sightline
     assert "write to t" in str(ours)
 
 
-def test_security_settings_reach_the_client() -> None:
+def test_security_settings_reach_the_client(tmp_path: Path) -> None:
+    made = loopback_certificate(tmp_path)
     settings = KafkaSettings.model_validate(
         {
             "bootstrap_servers": "a:1, b:2",
@@ -49,9 +51,9 @@ def test_security_settings_reach_the_client() -> None:
             "sasl_mechanism": "SCRAM-SHA-512",
             "sasl_username": "line",
             "sasl_password": "hidden",
-            "ssl_ca_file": "ca.pem",
-            "ssl_certificate_file": "c.pem",
-            "ssl_key_file": "k.pem",
+            "ssl_ca_file": made.certificate,
+            "ssl_certificate_file": made.certificate,
+            "ssl_key_file": made.key,
             "compression": "gzip",
         }
     )
@@ -65,9 +67,9 @@ def test_security_settings_reach_the_client() -> None:
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "line",
         "sasl_plain_password": "hidden",
-        "ssl_cafile": "ca.pem",
-        "ssl_certfile": "c.pem",
-        "ssl_keyfile": "k.pem",
+        "ssl_cafile": str(made.certificate),
+        "ssl_certfile": str(made.certificate),
+        "ssl_keyfile": str(made.key),
     }
 
 
