@@ -36,10 +36,10 @@ class _Member:
 class EncryptedBroker:
     """Reached through its relay alone: it tells clients the relay's port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, asks: bool = False) -> None:
         self.authority = Authority(folder, "plant")
         self.stranger = Authority(folder, "stranger")
-        self.relay = TlsRelay(self.authority.sign("broker"))
+        self.relay = TlsRelay(self.authority.sign("broker"), asks=self.authority.file if asks else None)
         self.broker = LocalBroker(log_path=folder / "broker.log", advertised_port=self.relay.port)
 
     def connection(self, trusts: Authority | None) -> KafkaConnection:
@@ -125,6 +125,23 @@ def test_who_speaks_plain_text_to_it_is_not_answered(encrypted: EncryptedBroker)
     connection, before = _impatient(encrypted.connection(None)), encrypted.relay.handshakes
     _is_refused(lambda: KafkaTopicReader(connection, ["t"]))
     assert encrypted.relay.handshakes == before
+
+
+def test_a_broker_that_asks_for_certificates_is_written_to_with_one_and_not_without(tmp_path: Path) -> None:
+    encrypted = EncryptedBroker(tmp_path, asks=True)
+    with encrypted.broker, encrypted.relay:
+        encrypted.relay.target = encrypted.broker.bootstrap_servers
+        without = encrypted.connection(encrypted.authority)
+        _is_refused(lambda: KafkaTopicReader(_impatient(without), ["t"]))
+        assert encrypted.relay.handshakes == 0
+        pair = encrypted.authority.sign("service")
+        shown = replace(without, ssl_certificate_file=pair.certificate, ssl_key_file=pair.key)
+        ensure_topics(shown, [TopicSpec("t", 1)])
+        writer = KafkaRecordWriter(shown, max_block_s=5)
+        try:
+            assert writer.send("t", key=b"k", value=b"v").result(timeout=15).offset == 0
+        finally:
+            writer.close(5)
 
 
 @pytest.mark.parametrize("file", ["ssl_ca_file", "ssl_certificate_file"])

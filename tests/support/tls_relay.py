@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -23,12 +24,16 @@ class TlsRelay:
     Args:
         shows: Certificate of the server.
         target: ``host:port`` to pass on to; may be set later, before the first connection.
+        asks: PEM file of the authorities of clients' certificates, which are then required.
     """
 
-    def __init__(self, shows: CertificatePair, target: str = "") -> None:
+    def __init__(self, shows: CertificatePair, target: str = "", *, asks: Path | None = None) -> None:
         self.target = target
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(shows.certificate, shows.key)
+        if asks is not None:
+            self._context.load_verify_locations(asks)
+            self._context.verify_mode = ssl.CERT_REQUIRED
         self._listener = socket.create_server((LOOPBACK, free_port()))
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
