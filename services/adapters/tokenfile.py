@@ -78,17 +78,22 @@ class TokenFile:
         self._path = path
         self._watch = WatchedFiles([path], every_s=every_s)
         self._lock = threading.Lock()
+        self._stale = False
         self._tokens = read_tokens(path)
 
     def current(self) -> tuple[MachineToken, ...]:
         """All tokens, those that expired too."""
         with self._lock:
-            if self._watch.changed():
+            # What could not be read is tried again at each call: a token that was revoked must not stay for good.
+            if self._watch.changed() or self._stale:
                 try:
                     self._tokens = read_tokens(self._path)
+                    self._stale = False
                     LOG.info("tokens read anew", extra={"tokens": len(self._tokens)})
                 except SettingsError as error:
-                    LOG.error("the tokens read last are kept, revoked ones among them: %s", error)  # noqa: TRY400 - said once, the cause is in it
+                    if not self._stale:
+                        LOG.error("the tokens read last are kept, revoked ones among them: %s", error)  # noqa: TRY400 - said once, the cause is in it
+                    self._stale = True
             return self._tokens
 
 

@@ -138,7 +138,7 @@ def run(settings: DashboardSettings, health: Health, shutdown: Shutdown, stack: 
     listener = _listen(settings)
     stack.callback(listener.close)
     LOG.info("page at port %s", listener.getsockname()[1], extra={"page_port": listener.getsockname()[1]})
-    server = _web_server(settings, context)
+    server = _web_server(settings, context, identity)
     # Beside the main thread: uvicorn then leaves the signals to us.
     with _thread("web", lambda: server.run(sockets=[listener]), shutdown):
         try:
@@ -262,7 +262,7 @@ def _until_stopped(shutdown: Shutdown) -> None:
         pass
 
 
-def _web_server(settings: DashboardSettings, context: Context) -> uvicorn.Server:
+def _web_server(settings: DashboardSettings, context: Context, identity: Identity) -> uvicorn.Server:
     config = uvicorn.Config(
         make_app(context),
         log_config=None,
@@ -276,7 +276,6 @@ def _web_server(settings: DashboardSettings, context: Context) -> uvicorn.Server
         http=bounded_protocol(settings.web),
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
-    identity = Identity(settings.identity_files)
     if identity.has_certificate:
         # Loaded first: loading sets the context from files that it would never read again.
         config.load()

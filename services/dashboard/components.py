@@ -117,17 +117,11 @@ def http_check(url: str, timeout_s: float, identity: Identity | None = None) -> 
         timeout_s: Longest wait.
         identity: Whom to trust with ``https``; None, or without authorities, whom this system trusts.
     """
+    opener_of = _opener_of(url, identity)
 
     def check() -> Reading:
-        authorities = identity.current().authorities if identity is not None else None
-        # Made anew each time, as the authorities may be: a check is asked every few seconds.
-        context = ssl.create_default_context(cadata=authorities.decode("ascii") if authorities else None)
-        # No proxy from the environment: these are neighbours on the plant's own network.
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
         try:
-            with opener.open(url, timeout=timeout_s):
+            with opener_of().open(url, timeout=timeout_s):
                 return Reading(State.UP)
         except urllib.error.HTTPError as error:
             with error:
@@ -137,6 +131,27 @@ def http_check(url: str, timeout_s: float, identity: Identity | None = None) -> 
             return Reading(State.DOWN, plain(str(cause)))
 
     return check
+
+
+def _opener_of(url: str, identity: Identity | None) -> Callable[[], urllib.request.OpenerDirector]:
+    """What opens a URL; made anew only when the authorities that it trusts were renewed."""
+    # No proxy from the environment: these are neighbours on the plant's own network.
+    no_proxy = urllib.request.ProxyHandler({})
+    if not url.startswith("https:") or identity is None:
+        plain_opener = urllib.request.build_opener(no_proxy)
+        return lambda: plain_opener
+    made: dict[int, urllib.request.OpenerDirector] = {}
+
+    def opener() -> urllib.request.OpenerDirector:
+        content = identity.current()
+        if content.revision not in made:
+            trusted = content.authorities.decode("ascii") if content.authorities else None
+            context = ssl.create_default_context(cadata=trusted)
+            made.clear()
+            made[content.revision] = urllib.request.build_opener(no_proxy, urllib.request.HTTPSHandler(context=context))
+        return made[content.revision]
+
+    return opener
 
 
 def call_check(call: Callable[[], object]) -> Check:

@@ -37,6 +37,7 @@ LOG = get_logger(__name__)
 #: Fewer reference parts than these say too little of a product.
 _FEWEST_PARTS: Final = 30
 _NEXT_TRY_CAP_S: Final = 300.0
+_FLOAT16_MAX: Final = float(np.finfo(np.float16).max)
 
 Place: TypeAlias = tuple[str, int, str]
 """Alias, version and product."""
@@ -59,7 +60,6 @@ class _Version:
     """What is known of a version: its reference, or when to ask for it again."""
 
     reference: ReferenceAnswers | None = None
-    passes_below: float = 0.0
     baselines: dict[str, _Baseline | None] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, cap_s=_NEXT_TRY_CAP_S))
     looks_left: int = 0
@@ -78,7 +78,9 @@ class DriftWatch:
         self._read_reference = read_reference
         self._lock = threading.Lock()
         self._windows: dict[Place, _Window] = {}
+        # Read and written by the one thread that looks, as the metrics are.
         self._versions: dict[tuple[str, int], _Version] = {}
+        self._told: set[Place] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
 
@@ -112,17 +114,15 @@ class DriftWatch:
                 self._forget_older(inspection.alias, inspection.model_version)
                 window = self._windows[place] = _Window(deque(maxlen=size), deque(maxlen=size))
             window.scores.append(inspection.score)
-            if inspection.verdict is Verdict.PASS and embedding.size:
-                # A copy: the row is part of its batch's array, which would stay as long as it does.
-                window.embeddings.append(embedding.astype(np.float16))
+            if inspection.verdict is Verdict.PASS and embedding.size and np.isfinite(embedding).all():
+                # A copy: the row is part of its batch's array, which would stay as long as it does. Past the range of a
+                # half float lies infinity, with which no distance can be computed.
+                window.embeddings.append(np.clip(embedding, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16))
 
     def _forget_older(self, alias: str, version: int) -> None:
-        """After a swap the window starts anew; what was measured of another version is measured no more."""
+        """After a swap the window starts anew; the next look takes back what was told of the version before."""
         for place in [place for place in self._windows if place[0] == alias and place[1] != version]:
             del self._windows[place]
-            _withdraw(place)
-        for known in [known for known in self._versions if known[0] == alias and known[1] != version]:
-            del self._versions[known]
 
     def look(self) -> None:
         """Compute the distances of every window; what cannot be read is tried again at a later look."""
@@ -130,6 +130,11 @@ class DriftWatch:
             windows = [
                 (place, np.array(window.scores), list(window.embeddings)) for place, window in self._windows.items()
             ]
+        current = {place for place, _, _ in windows}
+        for place in self._told - current:
+            _withdraw(place)
+        self._told = current
+        self._versions = {key: one for key, one in self._versions.items() if key in {place[:2] for place in current}}
         for place, scores, embeddings in windows:
             name = (place[0], triton_model_name(place[0], place[1]), place[2])
             metrics.DETECTOR_DRIFT_FRAMES.labels(*name).set(len(scores))

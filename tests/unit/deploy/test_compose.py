@@ -344,6 +344,15 @@ def test_a_certificate_that_ends_soon_is_renewed_with_a_new_key(identities: Path
     assert (folder / "tls.key").read_bytes() != key
 
 
+def test_a_renewal_that_was_cut_off_between_key_and_certificate_is_done_again(identities: Path) -> None:
+    folder = identities / "explainer"
+    run("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", folder / "tls.key")
+    done = run("deploy/compose/certificates", identities)
+    assert done.stdout == "made the certificate of explainer\n"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+
+
 def test_each_service_that_asks_others_has_a_token_whose_hash_alone_the_others_know(
     identities: Path, services: dict[str, Any]
 ) -> None:

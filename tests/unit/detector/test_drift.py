@@ -145,6 +145,35 @@ def test_a_version_that_does_not_tell_products_is_compared_as_a_whole() -> None:
     assert told("score_psi", "disc", 6) is not None
 
 
+def test_what_was_told_of_a_version_that_a_look_still_had_is_taken_back_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store()
+    watch = DriftWatch(SETTINGS, store)
+    send(watch, "disc", version=9)
+
+    def swap_meanwhile(alias: str, version: int) -> ReferenceAnswers:
+        send(watch, "disc", 1, version=10)
+        return store(alias, version)
+
+    monkeypatch.setattr(watch, "_read_reference", swap_meanwhile)
+    watch.look()
+    assert told("score_psi", "disc", 9) is not None
+    watch.look()
+    assert told("score_psi", "disc", 9) is None
+    assert told("drift_frames", "disc", 9) is None
+
+
+@pytest.mark.parametrize("odd", [1e6, float("nan"), float("inf")])
+def test_an_embedding_that_no_half_float_holds_does_not_end_the_measuring(odd: float) -> None:
+    watch = DriftWatch(SETTINGS, Store())
+    send(watch, "disc", version=11)
+    seen = inspection("part", at_ns=1, product="disc", model_version=11, alias="drift-test")
+    watch.observe(replace(seen, score=0.1), np.full(SIZE, odd, np.float32))
+    watch.look()
+    assert np.isfinite(told("embedding_mmd", "disc", 11) or np.nan)
+
+
 def test_a_window_that_could_never_fill_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_DRIFT__WINDOW_FRAMES", "50")
     with pytest.raises(SettingsError, match=r"window_frames must be at least drift\.min_frames, got 50 and 200"):

@@ -14,8 +14,10 @@ import pytest
 import sightline.v1
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.adapters import tokenfile
 from services.adapters.tokenfile import TokenFile, write_tokens
 from services.core.call_scopes import CALL_SCOPES, Scope
+from services.core.errors import SettingsError
 from services.core.machine_token import MachineToken, hash_of, make_token
 from services.runtime.grpc_server import GrpcServer
 from services.runtime.lifecycle import Health
@@ -174,3 +176,24 @@ def test_the_file_of_tokens_is_its_owners_alone(
 ) -> None:
     assert own_file[0].stat().st_mode & 0o077 == 0
     assert _token(1) not in own_file[0].read_text()
+
+
+def test_a_file_that_could_not_be_read_once_is_tried_again_though_it_does_not_change(
+    own_file: tuple[Path, Callable[[], tuple[MachineToken, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, current = own_file
+    read = tokenfile.read_tokens
+    hiccups = iter([SettingsError("the tokens file must be readable, got a hiccup")] * 2)
+
+    def sometimes(asked: Path) -> tuple[MachineToken, ...]:
+        for error in hiccups:
+            raise error
+        return read(asked)
+
+    monkeypatch.setattr(tokenfile, "read_tokens", sometimes)
+    write_tokens(path, [_known(2, "press-8", {Scope.INGEST_PUSH})])
+    assert [[token.name for token in current()] for _ in range(3)] == [
+        ["press-7", "press-8"],
+        ["press-7", "press-8"],
+        ["press-8"],
+    ]
