@@ -1,14 +1,16 @@
 """Looks whether live frames still are like the good parts that the version was calibrated on, beside a frame's way.
 
-A frame costs two appends. The distances are computed by a thread of their own, product by product: products differ from
-each other by more than any drift does. A version that does not tell its reference parts' products is compared as a
-whole.
+Of each part one frame counts, drawn evenly among its views: what several cameras see of one part is alike, and counted
+as so many parts it would make chance look like drift. A frame costs a look-up and a copy. The distances are computed by
+a thread of their own, product by product: products differ from each other by more than any drift does. A version that
+does not tell its reference parts' products is compared as a whole.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -44,9 +46,13 @@ Place: TypeAlias = tuple[str, int, str]
 
 
 @dataclass(slots=True)
-class _Window:
-    scores: deque[float]
-    embeddings: deque[NDArray[np.float16]]
+class _Seen:
+    """One part in a window."""
+
+    views: int
+    score: float
+    embedding: NDArray[np.float16] | None
+    """None where it does not pass."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +83,7 @@ class DriftWatch:
         self._settings = settings
         self._read_reference = read_reference
         self._lock = threading.Lock()
-        self._windows: dict[Place, _Window] = {}
+        self._windows: dict[Place, OrderedDict[str, _Seen]] = {}
         # Read and written by the one thread that looks, as the metrics are.
         self._versions: dict[tuple[str, int], _Version] = {}
         self._told: set[Place] = set()
@@ -112,12 +118,16 @@ class DriftWatch:
                 if len(self._windows) >= self._settings.max_products:
                     return
                 self._forget_older(inspection.alias, inspection.model_version)
-                window = self._windows[place] = _Window(deque(maxlen=size), deque(maxlen=size))
-            window.scores.append(inspection.score)
-            if inspection.verdict is Verdict.PASS and embedding.size and np.isfinite(embedding).all():
-                # A copy: the row is part of its batch's array, which would stay as long as it does. Past the range of a
-                # half float lies infinity, with which no distance can be computed.
-                window.embeddings.append(np.clip(embedding, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16))
+                window = self._windows[place] = OrderedDict()
+            known = window.get(inspection.part_id)
+            views = known.views + 1 if known is not None else 1
+            if known is not None and zlib.crc32(inspection.frame_id.encode()) % views:
+                known.views = views
+                return
+            passes = inspection.verdict is Verdict.PASS
+            window[inspection.part_id] = _Seen(views, inspection.score, _half(embedding) if passes else None)
+            if len(window) > size:
+                window.popitem(last=False)
 
     def _forget_older(self, alias: str, version: int) -> None:
         """After a swap the window starts anew; the next look takes back what was told of the version before."""
@@ -128,7 +138,12 @@ class DriftWatch:
         """Compute the distances of every window; what cannot be read is tried again at a later look."""
         with self._lock:
             windows = [
-                (place, np.array(window.scores), list(window.embeddings)) for place, window in self._windows.items()
+                (
+                    place,
+                    np.array([seen.score for seen in window.values()]),
+                    [seen.embedding for seen in window.values() if seen.embedding is not None],
+                )
+                for place, window in self._windows.items()
             ]
         current = {place for place, _, _ in windows}
         for place in self._told - current:
@@ -187,6 +202,14 @@ class DriftWatch:
                 self.look()
             except SightlineError as error:
                 LOG.warning("drift is not measured: %s", error, extra={"reason": error.reason})
+
+
+def _half(embedding: NDArray[np.float32]) -> NDArray[np.float16] | None:
+    """A copy, as the row is part of its batch's array; None where there is none, or one that is no number."""
+    if not embedding.size or not np.isfinite(embedding).all():
+        return None
+    # Past the range of a half float lies infinity, with which no distance can be computed.
+    return np.asarray(np.clip(embedding, -_FLOAT16_MAX, _FLOAT16_MAX), dtype=np.float16)
 
 
 def _baseline_of(reference: ReferenceAnswers, product: str, min_frames: int) -> _Baseline | None:

@@ -57,7 +57,10 @@ class DriftSettings(SettingsGroup):
     """Live frames against the good parts that a version was calibrated on."""
 
     window_frames: int = Field(
-        default=500, ge=0, le=100_000, description="Newest frames of a product that drift is looked for in; 0 = never."
+        default=500,
+        ge=0,
+        le=100_000,
+        description="Newest frames of a product, one of each part, that drift is looked for in; 0 = never.",
     )
     min_frames: int = Field(default=200, ge=20, le=100_000, description="With fewer, nothing is said.")
     every_s: float = Field(default=15.0, ge=0.1, le=3_600, description="Time between two looks.")

@@ -149,7 +149,9 @@ DETECTOR_EMBEDDING_MMD = Gauge(
     ["alias", "model", "product"],
 )
 DETECTOR_DRIFT_FRAMES = Gauge(
-    "sightline_detector_drift_frames", "Frames that drift is looked for in.", ["alias", "model", "product"]
+    "sightline_detector_drift_frames",
+    "Frames, one of each part, that drift is looked for in.",
+    ["alias", "model", "product"],
 )
 DETECTOR_SHADOW_VERSION = Gauge(
     "sightline_detector_shadow_version", "Model version that scores in the shadow; 0 while none does.", ["alias"]

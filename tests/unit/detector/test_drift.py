@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.support.detector_line import EMBEDDING, Line, make_frame, picture
 from tests.support.outcome_line import inspection
 
 SIZE = 32
+PARTS = itertools.count()
 SETTINGS = DriftSettings(window_frames=300, min_frames=100, expected_defect_share=0.15)
 
 
@@ -60,7 +62,7 @@ def send(
     ):
         defective = rng.random() < defects
         seen = inspection(
-            "part",
+            f"part-{next(PARTS)}",
             verdict=Verdict.FAIL if defective else Verdict.PASS,
             at_ns=1,
             product=product,
@@ -172,6 +174,23 @@ def test_an_embedding_that_no_half_float_holds_does_not_end_the_measuring(odd: f
     watch.observe(replace(seen, score=0.1), np.full(SIZE, odd, np.float32))
     watch.look()
     assert np.isfinite(told("embedding_mmd", "disc", 11) or np.nan)
+
+
+def test_of_a_part_that_several_cameras_see_one_frame_counts_drawn_evenly() -> None:
+    watch = DriftWatch(SETTINGS, Store())
+    cameras = {"left": 0.1, "middle": 0.2, "right": 0.3}
+    for number in range(300):
+        for camera, score in cameras.items():
+            seen = inspection(
+                f"seen-{number}", camera, at_ns=1, product="disc", model_version=12, alias="drift-test", score=score
+            )
+            watch.observe(seen, np.full(SIZE, score, np.float32))
+    watch.look()
+    assert told("drift_frames", "disc", 12) == 300
+    window = watch._windows["drift-test", 12, "disc"]
+    drawn = [sum(seen.score == score for seen in window.values()) for score in cameras.values()]
+    assert sum(drawn) == 300
+    assert min(drawn) > 70
 
 
 def test_a_window_that_could_never_fill_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
