@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from services.core.training.finetune import (
     validation_loss,
 )
 from services.experiments.ceod_sample import SHARES, AreaSample, split_areas
+from services.experiments.side_by_side import run_side_by_side
 
 Scope = Literal["all", "tl", "ft"]
 
@@ -93,7 +94,8 @@ class CeodPlan:
         learning_rate: Of Adamax; constant.
         shares: Of the split's sides.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads.
+        threads: CPU threads of each process.
+        processes: Trainings beside each other; the times of a step are then no measure of the losses.
     """
 
     networks: tuple[Network, ...]
@@ -107,6 +109,7 @@ class CeodPlan:
     shares: Mapping[str, float] = field(default_factory=lambda: dict(SHARES))
     device: str = "cpu"
     threads: int = 1
+    processes: int = 1
 
     def trials(self) -> list[tuple[Network, str, int]]:
         """Everything that is trained, one after the other: the arms of a seed beside each other."""
@@ -196,7 +199,7 @@ def run_ceod(
     done: AbstractSet[TrialKey] = frozenset(),
     progress: Progress = lambda _stage, _share, _what: None,
 ) -> None:
-    """Train every network with every loss and seed, one after the other.
+    """Train every network with every loss and seed.
 
     Args:
         sample: All parts.
@@ -208,20 +211,49 @@ def run_ceod(
     Raises:
         InvalidInputError: If the parts cannot be split.
     """
-    torch.set_num_threads(plan.threads)
     sides = [split_areas(sample, seed, plan.shares) for seed in range(plan.seeds)]
     missing = [one for one in plan.trials() if (one[0].name, one[1], one[2]) not in done]
-    for number, (network, arm, seed) in enumerate(missing):
-        stage = f"{network.name}, {arm}, seed {seed}"
+    common = _Common(sample, plan, sides)
+    ended = 0
 
-        def tell(share: float, what: str, number: int = number, stage: str = stage) -> None:
-            progress(stage, (number + share) / len(missing), what)
-
-        try:
-            trial = _run_trial(sample, plan, network, arm, seed, sides[seed], tell)
-        except _FAILURES as error:
-            trial = CeodTrial(network.name, arm, seed, {}, error=str(error) or type(error).__name__)
+    def after(trial: CeodTrial) -> None:
+        nonlocal ended
+        ended += 1
+        if plan.processes > 1:
+            progress(
+                f"{plan.processes} beside each other", ended / len(missing), f"{ended} of {len(missing)} trainings"
+            )
         on_trial(trial)
+
+    if plan.processes > 1:
+        run_side_by_side(_try_trial, common, missing, plan.processes, after)
+        return
+    for task in missing:
+
+        def tell(share: float, what: str, stage: str = f"{task[0].name}, {task[1]}, seed {task[2]}") -> None:
+            progress(stage, (ended + share) / len(missing), what)
+
+        after(_try_trial(common, task, tell))
+
+
+class _Common(NamedTuple):
+    """What all trials share."""
+
+    sample: AreaSample
+    plan: CeodPlan
+    sides: Sequence[Mapping[str, NDArray[np.intp]]]
+
+
+def _try_trial(
+    common: _Common, task: tuple[Network, str, int], tell: Callable[[float, str], None] = lambda *_: None
+) -> CeodTrial:
+    sample, plan, sides = common
+    network, arm, seed = task
+    torch.set_num_threads(plan.threads)
+    try:
+        return _run_trial(sample, plan, network, arm, seed, sides[seed], tell)
+    except _FAILURES as error:
+        return CeodTrial(network.name, arm, seed, {}, error=str(error) or type(error).__name__)
 
 
 def loss_of(arm: str, plan: CeodPlan) -> CeodSettings | None:
@@ -260,6 +292,7 @@ def ceod_conditions(
         "od and overlap": "of all arms as ceod measures them, of defective parts, for the class defective",
         "device": plan.device if plan.device != "cpu" else f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": plan.threads,
+        "processes": plan.processes,
         "versions": {"torch": metadata.version("torch")},
     }
 

@@ -154,7 +154,8 @@ def ceod(
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures of a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adamax.")] = 2e-3,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Trainings beside each other, each in a process.")] = 1,
 ) -> None:
     """Train networks with cross-entropy and with CEOD, and compare what they find where defects count.
 
@@ -192,6 +193,7 @@ def ceod(
         shares=parse_shares(split),
         device=device,
         threads=threads,
+        processes=processes,
     )
     with _shown_progress() as progress:
         read = read_area_parts(
@@ -366,10 +368,11 @@ def near_caipi(
     per_round: Annotated[int, typer.Option(min=1, help="Parts that are judged before each.")] = 42,
     start: Annotated[int, typer.Option(min=4, help="Parts of the first training.")] = 211,
     seeds: Annotated[int, typer.Option(min=1, help="Splits, starts and draws; strategies of a seed share them.")] = 5,
-    model: Annotated[str, typer.Option(help="Network.")] = "efficientnet-lite0",
+    model: Annotated[str, typer.Option(help="Network; efficientnet-lite0, or resnet18 as in the paper.")] = "",
     taps: Annotated[
-        str, typer.Option(help="Blocks of efficientnet-lite0 whose pooled outputs join the embedding; empty for none.")
-    ] = "10",
+        str | None,
+        typer.Option(help="Blocks of efficientnet-lite0 whose pooled outputs join the embedding; empty for none."),
+    ] = None,
     epochs: Annotated[
         int, typer.Option(min=0, help="Most passes of a training of all layers; 0 fits the last layer alone.")
     ] = 0,
@@ -389,7 +392,7 @@ def near_caipi(
         str,
         typer.Option(
             help="answers: a part with its refutations counts as one part; pictures: each counts alike, as in the "
-            "paper. For frozen features."
+            "paper."
         ),
     ] = "answers",
     preset: Annotated[
@@ -407,7 +410,10 @@ def near_caipi(
     explained: Annotated[
         int, typer.Option(min=0, help="Most defective test parts whose maps are measured; 0: all.")
     ] = 60,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, where all layers are trained.")] = "float32",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Runs beside each other, each in a process.")] = 1,
 ) -> None:
     """Let a simulated operator teach a network, with and without near hits and misses, with and without refutations.
 
@@ -434,11 +440,13 @@ def near_caipi(
         rounds, per_round, start, seeds, size, explained = 5, 16, 40, 3, 128, 20
         parts = parts or 400
     if preset == "paper":
-        model, taps, epochs = "resnet18", "", epochs or 100
+        model, taps, epochs = model or "resnet18", taps or "", epochs or 100
+    model, taps = model or "efficientnet-lite0", "10" if taps is None else taps
     for option, given, known in (
         ("--model", model, ARCHITECTURES),
         ("--neighbour-labels", neighbour_labels, ("prediction", "truth")),
         ("--weigh", weigh, ("answers", "pictures")),
+        ("--precision", precision, ("float32", "bfloat16")),
     ):
         if given not in known:
             raise InvalidInputError(f"{option} must be one of {', '.join(known)}, got {given!r}")
@@ -459,7 +467,10 @@ def near_caipi(
         own_group=own_group,
         weigh=weigh,  # type: ignore[arg-type]  # one of the two, as checked above
         explained=explained,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]  # likewise
         threads=threads,
+        processes=processes,
     )
     with _shown_progress() as progress:
         found = prepare_parts(read_parts(data, parts, lambda share: progress("reading parts", share, "")), size)

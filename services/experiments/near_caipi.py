@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from services.core.selection.strategies import STRATEGIES, Query, Strategy, info
 from services.core.training.finetune import LabelledImages, TrainingSettings, predict, train
 from services.core.training.head import fit_head, install_head
 from services.experiments.parts import Part
+from services.experiments.side_by_side import run_side_by_side
 
 #: Shares of the groups; what is neither tested nor validated is started with or asked about.
 SHARES: Final = {"pool": 0.6, "validation": 0.1, "test": 0.3}
@@ -74,9 +75,13 @@ class InteractiveSettings:
         own_group: Whether a near hit or miss may be of the group of the part that was asked about. The line's own
             neighbours never are of the same part: what is learnt from a second picture of it is learnt already.
         weigh: ``answers``: a part and its refutations count together as much as one part, as in the line's trainer;
-            ``pictures``: each picture counts alike, as the paper's training does. Only where features are frozen.
+            ``pictures``: each picture counts alike, as the paper's training does. Where all layers are trained, a pass
+            over the data takes one picture of each answer, drawn anew, or all of them.
         explained: Most defective test parts whose maps are measured after each training; 0 for all.
-        threads: Of torch.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: Of the training of all layers: ``float32``, or ``bfloat16`` for autocast.
+        threads: Of torch, in each process.
+        processes: Runs beside each other.
     """
 
     strategies: tuple[str, ...] = tuple(STRATEGIES)
@@ -96,17 +101,21 @@ class InteractiveSettings:
     own_group: bool = False
     weigh: Literal["answers", "pictures"] = "answers"
     explained: int = 60
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
     threads: int = 1
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if not self.strategies:
             raise InvalidInputError("strategies must be at least one, got none")
         for name in self.strategies:
             strategy_named(name)
-        if min(self.rounds, self.per_round, self.seeds, self.patience, self.threads) < 1 or self.start < 4:
+        counts = (self.rounds, self.per_round, self.seeds, self.patience, self.threads, self.processes)
+        if min(counts) < 1 or self.start < 4:
             raise InvalidInputError(
-                "rounds, per_round, seeds, patience and threads must be >= 1 and start >= 4, got "
-                f"{self.rounds}, {self.per_round}, {self.seeds}, {self.patience}, {self.threads} and {self.start}"
+                "rounds, per_round, seeds, patience, threads and processes must be >= 1 and start >= 4, got "
+                f"{', '.join(map(str, counts))} and {self.start}"
             )
         if self.weigh not in ("answers", "pictures"):
             raise InvalidInputError(f"weigh must be answers or pictures, got {self.weigh!r}")
@@ -195,16 +204,48 @@ def run_interactive(
     Raises:
         InvalidInputError: If there are too few parts for the start, or one class only.
     """
-    torch.set_num_threads(settings.threads)
-    learner: Learner = TunedLearner(settings) if settings.epochs else FrozenLearner(settings)
-    rows = _rows_of(learner, parts, progress)
     wanted = [
         (seed, name) for seed in range(settings.seeds) for name in settings.strategies if (name, seed) not in done
     ]
-    for seed, name in wanted:
-        sets = deal(parts, settings.start, seed)
-        simulation = _Simulation(parts, sets, strategy_named(name), settings, seed, learner, rows)
-        on_run(simulation.run(lambda share, what, stage=f"{name}, seed {seed}": progress(stage, share, what)))  # type: ignore[misc]
+    torch.set_num_threads(settings.threads)
+    common = _Common(parts, settings, _rows_of(_learner(settings), parts, progress))
+    if settings.processes == 1:
+        for seed, name in wanted:
+
+            def tell(share: float, what: str, stage: str = f"{name}, seed {seed}") -> None:
+                progress(stage, share, what)
+
+            on_run(_run_one(common, (seed, name), tell))
+        return
+    ended = 0
+
+    def after(run: Run) -> None:
+        nonlocal ended
+        ended += 1
+        progress(f"{settings.processes} beside each other", ended / len(wanted), f"{ended} of {len(wanted)} runs")
+        on_run(run)
+
+    run_side_by_side(_run_one, common, wanted, settings.processes, after)
+
+
+class _Common(NamedTuple):
+    """What all runs share."""
+
+    parts: Sequence[PreparedPart]
+    settings: InteractiveSettings
+    rows: NDArray[Any]
+
+
+def _run_one(common: _Common, task: tuple[int, str], progress: Callable[[float, str], None] = lambda *_: None) -> Run:
+    parts, settings, rows = common
+    seed, name = task
+    torch.set_num_threads(settings.threads)
+    sets = deal(parts, settings.start, seed)
+    return _Simulation(parts, sets, strategy_named(name), settings, seed, _learner(settings), rows).run(progress)
+
+
+def _learner(settings: InteractiveSettings) -> Learner:
+    return TunedLearner(settings) if settings.epochs else FrozenLearner(settings)
 
 
 def _rows_of(learner: Learner, parts: Sequence[PreparedPart], progress: Progress) -> NDArray[Any]:
@@ -263,11 +304,11 @@ class Learner(Protocol):
         self,
         rows: NDArray[Any],
         labels: NDArray[np.int64],
-        counted: NDArray[np.float64],
+        owners: NDArray[np.int64],
         validation: LabelledRows,
         seed: int,
     ) -> None:
-        """Train from the first weights on; both labels occur, and ``counted`` says how much each row counts."""
+        """Train from the first weights on; both labels occur, and rows of one owner count together as one part."""
         ...
 
     def probabilities(self, rows: NDArray[Any]) -> NDArray[np.float64]:
@@ -297,17 +338,19 @@ class FrozenLearner:
         self,
         rows: NDArray[np.float32],
         labels: NDArray[np.int64],
-        counted: NDArray[np.float64],
+        owners: NDArray[np.int64],
         validation: LabelledRows,  # noqa: ARG002 - a convex problem has no epoch to choose
         seed: int,  # noqa: ARG002 - and no order
     ) -> None:
         """See :class:`Learner`."""
-        install_head(self.model, fit_head(rows, labels, 2, sample_weight=counted))
+        install_head(self.model, fit_head(rows, labels, 2, sample_weight=1 / np.bincount(owners)[owners]))
 
     @torch.inference_mode()
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """See :class:`Learner`."""
-        return np.asarray(torch.softmax(self.model.linear(torch.from_numpy(rows)), dim=1).numpy(), np.float64)
+        linear = self.model.linear
+        said = torch.softmax(linear(torch.from_numpy(rows).to(linear.weight.device)), dim=1)
+        return np.asarray(said.cpu().numpy(), np.float64)
 
     def embed(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`Learner`."""
@@ -329,7 +372,7 @@ class TunedLearner:
         self,
         rows: NDArray[np.uint8],
         labels: NDArray[np.int64],
-        counted: NDArray[np.float64],  # noqa: ARG002 - its loss knows classes only
+        owners: NDArray[np.int64],
         validation: LabelledRows,
         seed: int,
     ) -> None:
@@ -343,9 +386,11 @@ class TunedLearner:
             cosine=False,
             patience=settings.patience,
             seed=seed,
+            precision=settings.precision,
             settle=True,
         )
-        train(self.model, LabelledImages(rows, labels), how, validation=LabelledImages(*validation))
+        data = LabelledImages(rows, labels, owners=owners)
+        train(self.model, data, how, validation=LabelledImages(*validation), device=settings.device)
 
     def probabilities(self, rows: NDArray[np.uint8]) -> NDArray[np.float64]:
         """See :class:`Learner`."""
@@ -357,14 +402,18 @@ class TunedLearner:
 
 
 def _first_weights(settings: InteractiveSettings, seed: int) -> Classifier:
-    return create_model(settings.model, 2, usual_weights(settings.model), options=dict(settings.options), seed=seed)
+    options = dict(settings.options)
+    return create_model(settings.model, 2, usual_weights(settings.model), options=options, seed=seed).to(
+        settings.device
+    )
 
 
 @torch.inference_mode()
 def _embed(model: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     model.eval()
+    device = model.linear.weight.device
     parts = [
-        model.embed(torch.from_numpy(images[start : start + _BATCH]).permute(0, 3, 1, 2)).numpy()
+        model.embed(torch.from_numpy(images[start : start + _BATCH]).to(device).permute(0, 3, 1, 2)).cpu().numpy()
         for start in range(0, len(images), _BATCH)
     ]
     return np.concatenate(parts)
@@ -404,7 +453,7 @@ class _Simulation:
         self._validation = rows[sets["validation"]], self._truth[sets["validation"]]
         self._training = [rows[sets["start"]]]
         self._labels = [self._truth[sets["start"]]]
-        self._counted = [np.ones(len(sets["start"]))]
+        self._owners = [np.arange(len(sets["start"]))]
         self._value: dict[int, float] = {}
         self._predicted: dict[int, int] = {}
         self._embeddings: dict[int, NDArray[np.float64]] = {}
@@ -488,12 +537,13 @@ class _Simulation:
         lessons = lessons_of(self._parts[part].image, answer, refutations, self._backgrounds)
         self._training.append(self._learner.rows(np.stack([lesson.image for lesson in lessons])))
         self._labels.append(np.array([lesson.label for lesson in lessons], np.int64))
-        share = 1 / len(lessons) if self._settings.weigh == "answers" else 1.0
-        self._counted.append(np.full(len(lessons), share))
+        fresh = int(self._owners[-1][-1]) + 1
+        alike = self._settings.weigh == "pictures"
+        self._owners.append(fresh + (np.arange(len(lessons)) if alike else np.zeros(len(lessons), np.int64)))
 
     def _retrain(self) -> None:
-        rows, labels, counted = (np.concatenate(one) for one in (self._training, self._labels, self._counted))
-        self._learner.train(rows, labels, counted, self._validation, self._seed)
+        rows, labels, owners = (np.concatenate(one) for one in (self._training, self._labels, self._owners))
+        self._learner.train(rows, labels, owners, self._validation, self._seed)
         if not self._left:
             return
         pool = self._rows[self._left]
@@ -533,7 +583,7 @@ def interactive_conditions(
     """Say in words and numbers what the figures hold for; how many seeds there are is no condition."""
     how = (
         f"all layers, SGD {settings.learning_rate:g}, momentum 0.9, at most {settings.epochs} epochs, "
-        f"patience {settings.patience}"
+        f"patience {settings.patience}" + (", bfloat16" if settings.precision == "bfloat16" else "")
         if settings.epochs
         else "frozen features, last layer fitted anew"
     )
@@ -556,7 +606,7 @@ def interactive_conditions(
         "neighbours": ("by truth" if settings.truth_neighbours else "by prediction")
         + (", of any group" if settings.own_group else ", of other groups"),
         "weights": "an answer with its refutations counts as one part"
-        if settings.weigh == "answers" and not settings.epochs
+        if settings.weigh == "answers"
         else "each picture counts alike",
         "refutations": {
             name: getattr(refutations, name)

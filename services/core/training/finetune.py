@@ -85,11 +85,15 @@ class LabelledImages:
         labels: Shape ``(N,)``; 0 is good.
         areas: Where defects count, ``bool``, shape ``(N, h, w)``, of any size; empty where nobody has said. None where
             there are none at all.
+        owners: What each image is a picture of, shape ``(N,)``: a part and its refutations have one owner. A pass over
+            the data takes one image of each owner, drawn anew, so that each counts alike however many it has; images of
+            one owner have one label. None takes every image in every pass.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.integer]
     areas: NDArray[np.bool_] | None = None
+    owners: NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
@@ -101,6 +105,31 @@ class LabelledImages:
             raise InvalidInputError(
                 f"areas must be bool (N, h, w), one for each image, got {areas.dtype} {areas.shape}"
             )
+        if self.owners is not None:
+            if self.owners.shape != (len(self.images),):
+                raise InvalidInputError(f"owners must be one for each image, got {self.owners.shape}")
+            first, number = self.first_of_each, np.unique(self.owners, return_inverse=True)[1]
+            if (self.labels[first][number] != self.labels).any():
+                raise InvalidInputError("images of one owner must have one label, got several")
+
+    @property
+    def first_of_each(self) -> NDArray[np.intp]:
+        """The first image of each owner, by owner; all images where there are no owners."""
+        return np.arange(len(self.images)) if self.owners is None else np.unique(self.owners, return_index=True)[1]
+
+    @property
+    def one_of_each(self) -> NDArray[np.uint8]:
+        """The first image of each owner; not copied where that is every image."""
+        return self.images if self.owners is None else self.images[self.first_of_each]
+
+    def order(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """The images of one pass, mixed: one of each owner."""
+        if self.owners is None:
+            return rng.permutation(len(self.images))
+        grouped = np.argsort(self.owners, kind="stable")
+        counts = np.unique(self.owners, return_counts=True)[1]
+        drawn = grouped[np.cumsum(counts) - counts + (rng.random(len(counts)) * counts).astype(np.intp)]
+        return rng.permutation(drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +210,9 @@ def train(
     kept = {id(parameter) for module in frozen for parameter in module.parameters(recurse=False)}
     parameters = list(model.parameters() if settings.train_backbone else model.linear.parameters())
     optimiser = _optimiser([parameter for parameter in parameters if id(parameter) not in kept], settings)
-    weights = class_weights(data.labels, model.num_classes).to(device)
+    weights = class_weights(data.labels[data.first_of_each], model.num_classes).to(device)
     rng = np.random.default_rng(settings.seed)
-    steps = settings.epochs * math.ceil(len(data.images) / settings.batch_size)
+    steps = settings.epochs * math.ceil(len(data.first_of_each) / settings.batch_size)
     reports: list[EpochReport] = []
     best_loss, best_epoch, best_state = math.inf, 0, copy.deepcopy(model.state_dict())
     wants_state = on_checkpoint is not None or bool(resume)
@@ -209,7 +238,7 @@ def train(
             loss = _run_epoch(model, data, settings, optimiser, weights, rng, (epoch - 1, steps), on_step, peers)
             average_norms(model, peers)
             if settings.settle:
-                settle_norm(model, data.images, settings.seed, kept=frozen)
+                settle_norm(model, data.one_of_each, settings.seed, kept=frozen)
             held_out = math.nan if validation is None else validation_loss(model, validation, weights, device)
             reports.append(EpochReport(epoch, loss.mean, held_out, loss.distance, loss.clipped_share))
             if not math.isfinite(loss.mean):
@@ -247,6 +276,8 @@ def _fingerprint(
         for values in (one.images, one.labels, one.areas) if one is not None else ():
             # Of what nobody has there is nothing, which is not the same as an empty array.
             digest.update(b"none" if values is None else repr(values.shape).encode() + values.tobytes())
+    if data.owners is not None:
+        digest.update(b"owners" + data.owners.tobytes())
     return digest.hexdigest()
 
 
@@ -339,7 +370,7 @@ def _run_epoch(
 ) -> _EpochLoss:
     device = model.linear.weight.device
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    order = rng.permutation(len(data.images))
+    order = data.order(rng)
     # A last share of one image would have no variance for batch norm: its batch joins the one before.
     starts = list(range(0, len(order), settings.batch_size))
     if len(order) - starts[-1] < 2 * peers.size and len(starts) > 1:

@@ -125,3 +125,14 @@ def test_a_presets_values_give_way_to_what_is_said() -> None:
         choose_preset("slow", {})
     with pytest.raises(InvalidInputError, match="--data"):
         choose_preset("", {})
+
+
+def test_trainings_beside_each_other_give_what_they_give_one_after_the_other(tmp_path: Path) -> None:
+    tables = []
+    for processes in ("1", "2"):
+        out = tmp_path / f"{processes}.json"
+        result = run(*TINY, "--networks", "customnet", "--processes", processes, "--json", str(out))
+        assert result.exit_code == 0, result.output
+        rows = json.loads(out.read_text())["rows"]
+        tables.append([{name: value for name, value in row.items() if not name.startswith("step_")} for row in rows])
+    assert tables[0] == tables[1]

@@ -16,8 +16,10 @@ from services.experiments.commands import experiment_app
 from services.experiments.near_caipi import (
     FrozenLearner,
     InteractiveSettings,
+    Learner,
     PreparedPart,
     Run,
+    TunedLearner,
     _Simulation,
     deal,
     interactive_conditions,
@@ -98,22 +100,36 @@ def test_all_layers_can_be_trained_instead() -> None:
     assert runs[0].interactions == (0, 4)
 
 
-def test_a_part_and_its_refutations_count_as_much_as_a_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def counted(weigh: str) -> np.ndarray:
+def test_runs_beside_each_other_have_the_figures_of_runs_one_after_the_other() -> None:
+    alone: list[Run] = []
+    beside: list[Run] = []
+    for processes, runs in ((1, alone), (2, beside)):
+        run_interactive(spotted(60), settings(strategies=("al", "caipi"), rounds=1, processes=processes), runs.append)
+    found = {run.strategy: (run.figures, run.asked) for run in beside}
+    assert found == {run.strategy: (run.figures, run.asked) for run in alone}
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_part_and_its_refutations_count_as_much_as_a_part_alone(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    learner = TunedLearner if epochs else FrozenLearner
+    real = learner.train
+
+    def owners(weigh: str) -> np.ndarray:
         given: list[np.ndarray] = []
 
-        def train(self: FrozenLearner, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, *_: object) -> None:
-            given.append(weights)
-            real(self, rows, labels, weights, *_)  # type: ignore[arg-type]
+        def train(self: Learner, rows: np.ndarray, labels: np.ndarray, owners: np.ndarray, *more: object) -> None:
+            given.append(owners)
+            real(self, rows, labels, owners, *more)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(FrozenLearner, "train", train)
-        run_interactive(spotted(60), settings(strategies=("caipi",), rounds=1, weigh=weigh), [].append)
+        monkeypatch.setattr(learner, "train", train)
+        network = {"model": "customnet", "options": (), "epochs": 1} if epochs else {}
+        run_interactive(spotted(60), settings(strategies=("caipi",), rounds=1, weigh=weigh, **network), [].append)
         return given[-1]
 
-    real = FrozenLearner.train
-    assert counted("answers").sum() == pytest.approx(8 + 4)
-    assert set(counted("pictures")) == {1.0}
-    assert len(counted("pictures")) > 8 + 4
+    answers, pictures = owners("answers"), owners("pictures")
+    assert len(set(answers)) == 8 + 4
+    assert len(answers) == len(pictures) > 8 + 4
+    assert len(set(pictures)) == len(pictures)
 
 
 def test_a_neighbour_is_of_another_group_unless_told_otherwise() -> None:

@@ -44,6 +44,52 @@ def test_a_small_network_learns_to_see_a_spot() -> None:
     assert report.epochs[-1].train_loss < report.epochs[0].train_loss
 
 
+def test_a_pass_takes_one_picture_of_each_owner_drawn_anew() -> None:
+    owners = np.array([5, 5, 5, 9, 2, 2])
+    data = LabelledImages(np.zeros((6, 8, 8, 3), np.uint8), np.array([1, 1, 1, 0, 0, 0]), owners=owners)
+    rng = np.random.default_rng(0)
+    passes = [data.order(rng) for _ in range(200)]
+    assert all(sorted(owners[rows]) == [2, 5, 9] for rows in passes)
+    taken = np.bincount(np.concatenate(passes), minlength=6)
+    assert taken[3] == 200
+    assert all(40 < count < 95 for count in taken[:3])
+    assert all(70 < count < 130 for count in taken[4:])
+    assert len({tuple(owners[rows]) for rows in passes}) == 6  # mixed, too
+    assert data.first_of_each.tolist() == [4, 0, 3]
+
+
+def test_many_pictures_of_one_owner_weigh_no_more_than_one() -> None:
+    few = spots(40)
+    times = np.where(np.arange(40) < 4, 8, 1)
+    rows = np.repeat(np.arange(40), times)
+    many = LabelledImages(few.images[rows], few.labels[rows], owners=rows)
+
+    def weights(data: LabelledImages) -> bytes:
+        model = create_model("customnet", 2, "none")
+        train(model, data, replace(SETTINGS, epochs=1, settle=True))
+        return save_state(model)
+
+    class Steps:
+        count = 0
+
+        def tell(self) -> None:
+            self.count += 1
+
+    steps = Steps()
+    train(create_model("customnet", 2, "none"), many, replace(SETTINGS, epochs=1), on_step=steps.tell)
+    assert steps.count == 40 / SETTINGS.batch_size + 1
+    assert weights(replace(few, owners=np.arange(40))) != weights(few)  # its draws are its own
+    assert weights(many) == weights(many)
+
+
+def test_pictures_of_one_owner_with_two_labels_are_refused() -> None:
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    with pytest.raises(InvalidInputError, match="one label"):
+        LabelledImages(images, np.array([0, 1, 1]), owners=np.array([0, 0, 1]))
+    with pytest.raises(InvalidInputError, match="owners"):
+        LabelledImages(images, np.array([0, 1, 1]), owners=np.array([0, 0]))
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     def weights(seed: int) -> bytes:
         model = create_model("customnet", 2, "none")
