@@ -219,7 +219,10 @@ class LocalTriton:
             **os.environ,
             # The embedded interpreter finds its packages through the `python3` that comes first.
             "PATH": f"{bin_folder}:{os.environ.get('PATH', '')}",
-            "LD_LIBRARY_PATH": f"{python_library_directory()}:{libraries}",
+            # Last what was there: a GPU's driver may be found by it alone.
+            "LD_LIBRARY_PATH": ":".join(
+                filter(None, (f"{python_library_directory()}", f"{libraries}", os.environ.get("LD_LIBRARY_PATH")))
+            ),
             "OMP_NUM_THREADS": str(self._threads),
             "PYTHONDONTWRITEBYTECODE": "1",
             **self._env,

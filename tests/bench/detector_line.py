@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from services.adapters import codec
 from services.adapters.kafka import KafkaRecordWriter
+from services.adapters.modelstore import ModelStore
+from services.adapters.objectstore import S3ObjectStore
 from services.adapters.ports import InferenceResult
 from services.adapters.triton import TritonControl, TritonInferenceClient
 from services.core import topics
@@ -28,8 +30,9 @@ from services.core.models.state import save_state
 from services.core.preprocessing import Preprocessing, prepare
 from services.core.simulation.line import draw_part
 from services.core.types import Frame, OperatingPoint, triton_model_name
+from services.local.triton import LocalTriton
 from services.serving.repository import Placement, write_entry
-from tests.support.detector_process import DetectorProcess, Servers, promote, store_version, tiny_manifest
+from tests.support.detector_process import DetectorProcess, Servers, make_version, promote, tiny_manifest
 
 #: Share of the frames that the model is made to flag: the plant that the system is designed for flags about so many.
 FLAGGED = 0.02
@@ -49,39 +52,44 @@ def prepared(images: Sequence[bytes], preprocessing: Preprocessing) -> NDArray[n
     return np.concatenate([prepare(decode(image, ImageLimits()), preprocessing) for image in images])
 
 
-class MeasuredLine:
-    """Servers with one full-size model; its numbers are random, which changes nothing about its speed.
+class MeasuredTriton:
+    """One Triton with full-size models; their numbers are random, which changes nothing about their speed.
 
     Args:
         folder: For logs and data.
-        placement: How Triton runs the model.
+        placement: How Triton runs a model.
+        triton: The server, on ``folder``'s repository.
     """
 
-    def __init__(self, folder: Path, placement: Placement) -> None:
-        self.servers = Servers(folder)
+    def __init__(self, folder: Path, placement: Placement, triton: LocalTriton | None = None) -> None:
+        self.folder = folder
         self.placement = placement
-        self._version = 0
+        self.triton = triton or LocalTriton(folder / "repository", work=folder / "triton")
+
+    @property
+    def repository(self) -> Path:
+        """What Triton reads."""
+        return self.folder / "repository"
 
     @property
     def derived(self) -> Path:
         """Where models keep what they derive from their version."""
-        return self.servers.folder / "derived"
+        return self.folder / "derived"
 
     def version_folder(self, manifest: ModelManifest) -> Path:
         """Where a deployed version's files lie."""
-        return self.servers.folder / "versions" / manifest.architecture
+        return self.folder / "versions" / manifest.architecture
 
     def start(self) -> None:
-        """Start the servers."""
-        self.servers.start()
+        """Start the server."""
+        self.triton.start()
 
     def stop(self) -> None:
-        """Stop them."""
-        self.servers.stop()
+        """Stop it."""
+        self.triton.stop()
 
     def deploy(self, architecture: str, images: Sequence[bytes]) -> ModelManifest:
-        """Make a model of this architecture live, one that flags about ``FLAGGED`` of the images."""
-        self._version += 1
+        """Load a model of this architecture, one that flags about ``FLAGGED`` of the images."""
         alias = f"bench-{architecture}"
         model = create_model(architecture, 2, "none", seed=0)
         preprocessing = Preprocessing(height_px=224, width_px=224)
@@ -95,17 +103,16 @@ class MeasuredLine:
         manifest = replace(manifest, operating_point=self._operating_point(architecture, images, preprocessing))
         folder = self.version_folder(manifest)
         parts = {f"part-{number}.jpg": image for number, image in enumerate(images)}
-        store_version(self.servers.connection, manifest, folder, save_state(model), parts)
-        write_entry(self.servers.folder / "repository", manifest, folder, self.placement, self.derived)
-        control = TritonControl(self.servers.triton.grpc_url)
+        make_version(manifest, folder, save_state(model), parts)
+        write_entry(self.repository, manifest, folder, self.placement, self.derived)
+        control = TritonControl(self.triton.grpc_url)
         control.load(triton_model_name(alias, 1), LOAD_TIMEOUT_S)
         control.close()
-        promote(self.servers.kafka, 1, alias=alias)
         return manifest
 
     def retire(self, manifest: ModelManifest) -> None:
         """Unload a model."""
-        control = TritonControl(self.servers.triton.grpc_url)
+        control = TritonControl(self.triton.grpc_url)
         control.unload(manifest.triton_model_name, 60.0)
         control.close()
 
@@ -120,6 +127,34 @@ class MeasuredLine:
         cut = float(np.quantile(scores, 1 - FLAGGED))
         torch.set_num_threads(1)
         return OperatingPoint(cut, cut, cut)
+
+
+class MeasuredLine(MeasuredTriton):
+    """Broker and object store beside Triton, for a detector.
+
+    Args:
+        folder: For logs and data.
+        placement: How Triton runs the model.
+    """
+
+    def __init__(self, folder: Path, placement: Placement) -> None:
+        self.servers = Servers(folder)
+        super().__init__(folder, placement, self.servers.triton)
+
+    def start(self) -> None:
+        """Start the servers."""
+        self.servers.start()
+
+    def stop(self) -> None:
+        """Stop them."""
+        self.servers.stop()
+
+    def deploy(self, architecture: str, images: Sequence[bytes]) -> ModelManifest:
+        """Make a model of this architecture live."""
+        manifest = super().deploy(architecture, images)
+        ModelStore(S3ObjectStore(self.servers.connection)).upload(self.version_folder(manifest))
+        promote(self.servers.kafka, 1, alias=manifest.alias)
+        return manifest
 
     def fill(self, images: Sequence[bytes], count: int, cameras: int = 8) -> None:
         """Put frames into the topic as ingest would have, with no deadline."""
@@ -162,10 +197,10 @@ def make_frame(number: int, image: bytes, camera: str, at_ns: int, cycle_time_ms
 
 
 def tensor_rate(
-    line: MeasuredLine, manifest: ModelManifest, rows: NDArray[np.uint8], *, frames: int, batch: int, in_flight: int
+    line: MeasuredTriton, manifest: ModelManifest, rows: NDArray[np.uint8], *, frames: int, batch: int, in_flight: int
 ) -> float:
     """Frames/s of the same Triton fed ready tensors over the same transport."""
-    client = TritonInferenceClient([line.servers.triton.grpc_url])
+    client = TritonInferenceClient([line.triton.grpc_url])
     waiting: deque[Future[InferenceResult]] = deque()
     batches = [rows[start : start + batch] for start in range(0, len(rows) - batch + 1, batch)]
     try:

@@ -2,7 +2,8 @@
 
 The same pipeline as ``tests.bench.pipeline`` with the networks on the device, by the engine that was measured fastest;
 then each engine in each precision inside Triton, with ready tensors at the device's own batch sizes, the share of
-verdicts that are those of float32 on the CPU, and the device's memory with four versions loaded.
+verdicts that are those of float32 on the CPU, the time of a single image, and the device's memory with four versions
+loaded. ``--engines-only`` leaves the pipeline out, and needs neither broker nor object store.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +35,22 @@ from services.serving.backend.choice import CANDIDATES
 from services.serving.backend.record import read_choices
 from services.serving.repository import Engine, Placement, Precision, write_entry
 from tests.bench import pipeline
-from tests.bench.detector_line import LOAD_TIMEOUT_S, MeasuredLine, draw_images, prepared, tensor_rate
+from tests.bench.detector_line import (
+    LOAD_TIMEOUT_S,
+    MeasuredLine,
+    MeasuredTriton,
+    draw_images,
+    prepared,
+    tensor_rate,
+)
 
 OUT = Path("build/bench/gpu.json")
 CONSOLE = Console()
 BATCHES = (16, 64, 128)
 IN_FLIGHT = 4
 LOADED_VERSIONS = 4
+_SINGLES = 500
+_WARM_UP = 20
 ARCHITECTURES = ("resnet18", "efficientnet-lite0")
 #: The engine is the default one: on a GPU, the one that is measured fastest.
 PLACEMENT = Placement(device="gpu", gpus=(0,), max_batch_size=max(BATCHES))
@@ -83,7 +94,7 @@ class MemoryWatch:
                 return
 
 
-def cpu_scores(line: MeasuredLine, manifest: ModelManifest, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+def cpu_scores(line: MeasuredTriton, manifest: ModelManifest, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What torch says in float32 on the CPU."""
     module = load_serving_module(manifest, read_weights(line.version_folder(manifest)), "cpu", "float32")
     return np.concatenate([module(part).scores.numpy() for part in torch.from_numpy(rows).split(16)])
@@ -106,12 +117,12 @@ class ServedCandidate:
         candidate: Engine and precision.
     """
 
-    def __init__(self, line: MeasuredLine, manifest: ModelManifest, candidate: tuple[Engine, Precision]) -> None:
+    def __init__(self, line: MeasuredTriton, manifest: ModelManifest, candidate: tuple[Engine, Precision]) -> None:
         self._line = line
         self._placement = replace(line.placement, engine=candidate[0], precision=candidate[1])
         self._versions = [replace(manifest, version=number) for number in range(2, 2 + LOADED_VERSIONS)]
-        self._control = TritonControl(line.servers.triton.grpc_url)
-        self._client = TritonInferenceClient([line.servers.triton.grpc_url])
+        self._control = TritonControl(line.triton.grpc_url)
+        self._client = TritonInferenceClient([line.triton.grpc_url])
 
     @property
     def first(self) -> ModelManifest:
@@ -121,7 +132,7 @@ class ServedCandidate:
     def load(self, manifest: ModelManifest) -> str:
         """Load one of them; why another engine serves it, or nothing."""
         folder = self._line.version_folder(manifest)
-        write_entry(self._line.servers.folder / "repository", manifest, folder, self._placement, self._line.derived)
+        write_entry(self._line.repository, manifest, folder, self._placement, self._line.derived)
         self._control.load(manifest.triton_model_name, LOAD_TIMEOUT_S)
         device = "cpu" if self._placement.device == "cpu" else "cuda"
         found = read_choices(self._line.derived, folder, self._placement.engine, device)
@@ -132,6 +143,15 @@ class ServedCandidate:
         parts = [rows[start : start + 16] for start in range(0, len(rows), 16)]
         name = self.first.triton_model_name
         return np.concatenate([self._client.infer(name, part, 60).result(60).score for part in parts])
+
+    def single_ms(self, rows: NDArray[np.uint8], count: int) -> tuple[float, float]:
+        """Median and 99th percentile of one image alone, there and back, one after the other."""
+        times_ms = []
+        for number in range(count + _WARM_UP):
+            began_s = time.perf_counter()
+            self._client.infer(self.first.triton_model_name, rows[number % len(rows)][None], 60).result(60)
+            times_ms.append((time.perf_counter() - began_s) * 1e3)
+        return tuple(np.percentile(times_ms[_WARM_UP:], (50, 99)).tolist())
 
     def peak_mib(self, rows: NDArray[np.uint8]) -> float:
         """Peak memory of the device with all four loaded and asked; the first is loaded already."""
@@ -152,7 +172,7 @@ class ServedCandidate:
         self._client.close()
 
 
-def measure_model(line: MeasuredLine, architecture: str, plan: pipeline.Plan) -> dict[str, Any]:
+def measure_model(line: MeasuredTriton, architecture: str, plan: pipeline.Plan) -> dict[str, Any]:
     """Which engine is chosen for a model, and what each of them does inside Triton.
 
     Args:
@@ -184,6 +204,7 @@ def measure_model(line: MeasuredLine, architecture: str, plan: pipeline.Plan) ->
                 for batch in BATCHES
                 if batch <= line.placement.max_batch_size
             }
+            figures["single_ms_p50"], figures["single_ms_p99"] = served.single_ms(rows, min(plan.frames, _SINGLES))
             figures["verdicts_equal_to_cpu_float32"] = verdicts_equal(manifest, served.scores(rows), exact)
             figures["peak_mib_four_versions"] = served.peak_mib(rows)
             engines[" ".join(candidate)] = figures
@@ -192,27 +213,41 @@ def measure_model(line: MeasuredLine, architecture: str, plan: pipeline.Plan) ->
     return {"chosen": {name: asdict(choice) for name, choice in choices.items()}, "engines": engines}
 
 
-def run(folder: Path, placement: Placement, plan: pipeline.Plan) -> dict[str, Any]:
+def run(
+    folder: Path,
+    placement: Placement,
+    plan: pipeline.Plan,
+    *,
+    engines_only: bool = False,
+    keep: Callable[[dict[str, Any]], object] = lambda _: None,
+) -> dict[str, Any]:
     """Measure everything with networks placed as asked.
 
     Args:
         folder: For logs and data.
         placement: How Triton runs the models; its largest batch bounds those that are measured.
         plan: Of the pipeline.
+        engines_only: Leaves the pipeline out.
+        keep: Given what there is after each part.
     """
     result: dict[str, Any] = {"schema": 2, "device": ask_gpu("name"), "driver": ask_gpu("driver_version")}
-    line = MeasuredLine(folder / "pipeline", placement)
+    if not engines_only:
+        line = MeasuredLine(folder / "pipeline", placement)
+        try:
+            result["pipeline"] = pipeline.run(line, plan, plan.repeats)
+        finally:
+            line.stop()
+        result["efficiency"] = result["pipeline"]["efficiency"]
+        keep(result)
+    result["models"] = {}
+    served = MeasuredTriton(folder / "models", placement)
     try:
-        result["pipeline"] = pipeline.run(line, plan, plan.repeats)
+        served.start()
+        for name in ARCHITECTURES:
+            result["models"][name] = measure_model(served, name, plan)
+            keep(result)
     finally:
-        line.stop()
-    result["efficiency"] = result["pipeline"]["efficiency"]
-    line = MeasuredLine(folder / "models", placement)
-    try:
-        line.start()
-        result["models"] = {name: measure_model(line, name, plan) for name in ARCHITECTURES}
-    finally:
-        line.stop()
+        served.stop()
     return result
 
 
@@ -244,15 +279,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write ``build/bench/gpu.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--engines-only", action="store_true", help="without broker, object store and detector")
+    parser.add_argument("--frames", type=int, default=PLAN.frames, help="images of each measurement")
     options = parser.parse_args(argv)
     if not ask_gpu("name") or not torch.cuda.is_available():
         CONSOLE.print("skipped: no GPU")
         return 0
-    with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder:
-        result = run(Path(folder), PLACEMENT, PLAN)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
-    pipeline.show(result["pipeline"])
+    plan = replace(PLAN, frames=options.frames)
+    with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder:
+        result = run(
+            Path(folder),
+            PLACEMENT,
+            plan,
+            engines_only=options.engines_only,
+            keep=lambda so_far: options.out.write_text(json.dumps(so_far, indent=2) + "\n"),
+        )
+    if "pipeline" in result:
+        pipeline.show(result["pipeline"])
     show(result["models"])
     return 0
 

@@ -9,7 +9,7 @@ import pytest
 from services.serving.backend.choice import CANDIDATES
 from services.serving.repository import Placement
 from tests.bench import gpu, pipeline
-from tests.bench.detector_line import MeasuredLine
+from tests.bench.detector_line import MeasuredTriton
 
 pytestmark = [pytest.mark.integration]
 
@@ -28,7 +28,7 @@ def test_every_engine_is_measured_in_triton_and_one_is_chosen(
 ) -> None:
     # What several versions take is a GPU's figure; here each of them is a network more to load.
     monkeypatch.setattr(gpu, "LOADED_VERSIONS", 1)
-    line = MeasuredLine(tmp_path, Placement(engine="measured", precision="float32", max_batch_size=16))
+    line = MeasuredTriton(tmp_path, Placement(engine="measured", precision="float32", max_batch_size=16))
     try:
         line.start()
         measured = gpu.measure_model(line, "customnet", PLAN)
@@ -39,6 +39,7 @@ def test_every_engine_is_measured_in_triton_and_one_is_chosen(
     for figures in measured["engines"].values():
         assert figures["images_per_s_batch_16"] > 0
         assert figures["verdicts_equal_to_cpu_float32"] == 1.0
+        assert 0 < figures["single_ms_p50"] <= figures["single_ms_p99"]
     choice = measured["chosen"]["cpu"]
     assert f"{choice['engine']} {choice['precision']}" in engines
     assert choice["fallback"] == ""

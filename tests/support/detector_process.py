@@ -69,12 +69,19 @@ def store_version(
     parts: Mapping[str, bytes] | None = None,
 ) -> None:
     """Put a version with this manifest, weights and reference parts into the object store; the folder stays."""
+    make_version(manifest, folder, weights, parts)
+    ModelStore(S3ObjectStore(store)).upload(folder)
+
+
+def make_version(
+    manifest: ModelManifest, folder: Path, weights: bytes = b"weights", parts: Mapping[str, bytes] | None = None
+) -> None:
+    """Write a version with this manifest, weights and reference parts."""
     images = parts or {"a.png": b"a"}
     scores, embeddings = np.zeros(len(images)), np.zeros((len(images), manifest.embedding_size))
     reference = Reference(images, tuple(images), scores.astype(np.float32), embeddings.astype(np.float16))
     holdout = Holdout((HoldoutPart("part-1", "disc", "good", "seed 1", "0" * 64),))
     write_version(ModelVersion(manifest, weights, holdout, reference), folder)
-    ModelStore(S3ObjectStore(store)).upload(folder)
 
 
 def promote(kafka: KafkaConnection, version: int, *, alias: str = "default") -> None:
