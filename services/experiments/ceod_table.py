@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from services.core.errors import ConflictError
 from services.core.evaluation.metrics import auroc, confusion
 from services.experiments.ceod import REFERENCE, CeodTrial, TrialKey
-from services.experiments.detector_table import SCHEMA, read_rows, write_text
+from services.experiments.figures_file import SCHEMA, read_rows, write_text
 from services.experiments.table import Figure
 
 ARGMAX: Final = "argmax"

@@ -175,7 +175,7 @@ def ceod(
         read_area_parts,
     )
     from services.experiments.ceod_table import CeodResults
-    from services.experiments.detector_table import write_text
+    from services.experiments.figures_file import write_text
 
     told: dict[str, Any] = {"data": data, "area": aoi, "arms": arms, "networks": networks, "seeds": seeds, "size": size}
     told |= {"parts": parts, "epochs": epochs, "patience": patience, "omega": omega}
@@ -246,7 +246,8 @@ def detectors(
     from services.experiments.detecting import DetectorSettings, describe_conditions, run_comparison
     from services.experiments.detector_report import render_detectors
     from services.experiments.detector_sample import prepare_sample
-    from services.experiments.detector_table import Results, write_text
+    from services.experiments.detector_table import Results
+    from services.experiments.figures_file import write_text
     from services.experiments.parts import read_parts
 
     names = DETECTORS if chosen.strip() == "all" else _split(chosen)
@@ -312,7 +313,7 @@ def two_stage(
     from services.core.detectors.features import parse_features
     from services.core.models.factory import ARCHITECTURES
     from services.experiments.detector_sample import prepare_sample
-    from services.experiments.detector_table import write_text
+    from services.experiments.figures_file import write_text
     from services.experiments.parts import read_parts
     from services.experiments.two_stage_report import render_two_stage
     from services.experiments.two_stage_table import TwoStageResults
@@ -422,7 +423,7 @@ def near_caipi(
     """
     # These import OpenCV and torch.
     from services.core.models.factory import ARCHITECTURES
-    from services.experiments.detector_table import write_text
+    from services.experiments.figures_file import write_text
     from services.experiments.near_caipi import (
         InteractiveSettings,
         interactive_conditions,

@@ -10,11 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.core.errors import ConflictError
 from services.experiments.detecting import Key, Outcome
+from services.experiments.figures_file import SCHEMA, read_rows, write_text
 from services.experiments.table import Figure
-
-SCHEMA: Final = 1
 
 FIGURES: Final = (
     "image_auroc",
@@ -122,33 +120,6 @@ def scores_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.scores.json")
 
 
-def read_rows(path: Path, conditions: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Read the rows of a file that a run goes on with.
-
-    Args:
-        path: The file.
-        conditions: What its figures must hold for.
-        names: Fields that tell a row from all others.
-
-    Raises:
-        ConflictError: If the file holds anything else than figures of these conditions.
-    """
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        known, rows = held["conditions"], list(held["rows"])
-        keys = [tuple(one[name] for name in names) for one in rows]
-    except (ValueError, LookupError, TypeError) as error:
-        raise ConflictError(f"{path} must be new or hold figures of detectors: name another file") from error
-    if held.get("schema") != SCHEMA or len(set(keys)) != len(keys):
-        raise ConflictError(f"{path} must hold figures of schema {SCHEMA}, got {held.get('schema')}")
-    if known != conditions:
-        differing = [name for name in {**known, **conditions} if known.get(name) != conditions.get(name)]
-        raise ConflictError(
-            f"{path} holds figures of other conditions ({', '.join(differing)}): name another file, or remove it"
-        )
-    return rows
-
-
 def _read_traces(path: Path) -> dict[str, dict[str, Any]]:
     """Scores are for drawing alone: without them a page has fewer curves, and no figure is missing."""
     try:
@@ -156,11 +127,3 @@ def _read_traces(path: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError):
         return {}
     return held if isinstance(held, dict) else {}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

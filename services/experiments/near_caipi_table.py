@@ -15,7 +15,7 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 from services.core.errors import ConflictError
 from services.core.selection.near_caipi import Round
 from services.core.selection.strategies import STRATEGIES
-from services.experiments.detector_table import write_text
+from services.experiments.figures_file import write_text
 from services.experiments.near_caipi import FIGURES, Run
 from services.experiments.table import Figure
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from services.experiments.detector_table import SCHEMA, figure, read_rows, write_text
+from services.experiments.detector_table import figure
+from services.experiments.figures_file import SCHEMA, read_rows, write_text
 from services.experiments.two_stage import ALL, FIGURES, NONE, Stage, StageOutcome
 
 NAMES: Final = ("detector", "classifier", "method", "kind")
