@@ -481,8 +481,10 @@ def near_caipi(
                 f"--strategies must hold one that needs no masks, as there are none, got {strategies!r}"
             )
         settings = replace(settings, strategies=usable)
-        results = InteractiveResults(interactive_conditions(found, settings, data, left_out), json_file)
-        run_interactive(found, settings, results.add, results.done, progress)
+        conditions = interactive_conditions(found, settings, data, left_out)
+        results = InteractiveResults(conditions, json_file)
+        journals = None if json_file is None else json_file.with_name(f"{json_file.stem}.rounds")
+        run_interactive(found, settings, results.add, results.done, progress, journals, conditions)
     if report is not None:
         write_text(report, render_near_caipi(results.document))
     _show_near_caipi(results.document)

@@ -12,8 +12,10 @@ as the line's default backbone is; with epochs all layers are trained anew from 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -37,6 +39,7 @@ from services.core.selection.refutations import RefutationSettings
 from services.core.selection.strategies import STRATEGIES, Query, Strategy, information, strategy_named
 from services.core.training.finetune import LabelledImages, TrainingSettings, predict, train
 from services.core.training.head import fit_head, install_head
+from services.experiments.near_caipi_journal import Journal, KeptRound
 from services.experiments.parts import Part
 from services.experiments.side_by_side import run_side_by_side
 
@@ -191,6 +194,8 @@ def run_interactive(
     on_run: Callable[[Run], None],
     done: frozenset[tuple[str, int]] = frozenset(),
     progress: Progress = lambda _stage, _share, _what: None,
+    journals: Path | None = None,
+    conditions: Mapping[str, Any] | None = None,
 ) -> None:
     """Measure every strategy with every seed.
 
@@ -200,31 +205,36 @@ def run_interactive(
         on_run: Given each run as it ends.
         done: Runs that need no repeating.
         progress: Told how far it is.
+        journals: Folder where each run writes down its rounds, and goes on after the last of them; None for none.
+        conditions: What the rounds hold for.
 
     Raises:
         InvalidInputError: If there are too few parts for the start, or one class only.
+        ConflictError: If a journal holds rounds of other conditions.
     """
     wanted = [
         (seed, name) for seed in range(settings.seeds) for name in settings.strategies if (name, seed) not in done
     ]
     torch.set_num_threads(settings.threads)
-    common = _Common(parts, settings, _rows_of(_learner(settings), parts, progress))
+    common = _Common(parts, settings, _rows_of(_learner(settings), parts, progress), journals, conditions or {})
+    ended = 0
+
+    def after(run: Run) -> None:
+        nonlocal ended
+        ended += 1
+        if settings.processes > 1:
+            progress(f"{settings.processes} beside each other", ended / len(wanted), f"{ended} of {len(wanted)} runs")
+        on_run(run)
+        Journal.open(journals, run.strategy, run.seed, common.conditions).remove()
+
     if settings.processes == 1:
         for seed, name in wanted:
 
             def tell(share: float, what: str, stage: str = f"{name}, seed {seed}") -> None:
                 progress(stage, share, what)
 
-            on_run(_run_one(common, (seed, name), tell))
+            after(_run_one(common, (seed, name), tell))
         return
-    ended = 0
-
-    def after(run: Run) -> None:
-        nonlocal ended
-        ended += 1
-        progress(f"{settings.processes} beside each other", ended / len(wanted), f"{ended} of {len(wanted)} runs")
-        on_run(run)
-
     run_side_by_side(_run_one, common, wanted, settings.processes, after)
 
 
@@ -234,14 +244,19 @@ class _Common(NamedTuple):
     parts: Sequence[PreparedPart]
     settings: InteractiveSettings
     rows: NDArray[Any]
+    journals: Path | None
+    conditions: Mapping[str, Any]
 
 
 def _run_one(common: _Common, task: tuple[int, str], progress: Callable[[float, str], None] = lambda *_: None) -> Run:
-    parts, settings, rows = common
+    parts, settings, rows, journals, conditions = common
     seed, name = task
     torch.set_num_threads(settings.threads)
     sets = deal(parts, settings.start, seed)
-    return _Simulation(parts, sets, strategy_named(name), settings, seed, _learner(settings), rows).run(progress)
+    journal = Journal.open(journals, name, seed, conditions)
+    return _Simulation(parts, sets, strategy_named(name), settings, seed, _learner(settings), rows).run(
+        progress, journal
+    )
 
 
 def _learner(settings: InteractiveSettings) -> Learner:
@@ -454,23 +469,26 @@ class _Simulation:
         self._training = [rows[sets["start"]]]
         self._labels = [self._truth[sets["start"]]]
         self._owners = [np.arange(len(sets["start"]))]
+        self._answers: list[tuple[int, Judgement]] = []
+        """Of the round that goes on."""
         self._value: dict[int, float] = {}
         self._predicted: dict[int, int] = {}
         self._embeddings: dict[int, NDArray[np.float64]] = {}
         self._explained = _evenly([row for row in self._test if parts[row].mask.any()], settings.explained)
 
-    def run(self, progress: Callable[[float, str], None]) -> Run:
-        """Run the loop, and measure after each training."""
+    def run(self, progress: Callable[[float, str], None], journal: Journal | None = None) -> Run:
+        """Run the loop, and measure after each training; a journal's rounds are over already."""
         settings = self._settings
-        progress(0.0, "first training")
+        journal = journal or Journal()
+        progress(0.0, f"training after round {len(journal.rounds) - 1}" if journal.rounds else "first training")
+        self._take_up(journal.rounds)
         self._retrain()
-        interactions, rows, asked = [0], [self._measure()], list[Round]()
+        if not journal.rounds:
+            self._keep(journal, None)
 
         def after(number: int, told: Round) -> None:
-            interactions.append(interactions[-1] + told.interactions)
-            rows.append(self._measure())
-            asked.append(told)
-            progress(number / settings.rounds, f"round {number}: MCC {rows[-1]['mcc']:.3f}")
+            self._keep(journal, told)
+            progress(number / settings.rounds, f"round {number}: MCC {journal.rounds[-1].figures['mcc']:.3f}")
 
         near_caipi(
             self,
@@ -480,10 +498,26 @@ class _Simulation:
             self._strategy,
             rounds=settings.rounds,
             per_round=settings.per_round,
+            first=len(journal.rounds),
             on_round=after,
         )
-        figures = {name: tuple(row[name] for row in rows) for name in FIGURES}
+        asked = [one.asked for one in journal.rounds if one.asked is not None]
+        figures = {name: tuple(one.figures[name] for one in journal.rounds) for name in FIGURES}
+        interactions = accumulate((told.interactions for told in asked), initial=0)
         return Run(self._strategy.name, self._seed, tuple(interactions), figures, tuple(asked))
+
+    def _keep(self, journal: Journal, asked: Round | None) -> None:
+        state = self._random.bit_generator.state
+        journal.add(KeptRound(asked, tuple(self._answers), self._measure(), state))
+        self._answers = []
+
+    def _take_up(self, rounds: Sequence[KeptRound]) -> None:
+        for one in rounds:
+            for part, answer in one.answers:
+                self._left.remove(part)
+                self._learn(part, answer)
+            self._random.bit_generator.state = one.random_state
+        self._answers = []
 
     # ---- the pool
 
@@ -533,6 +567,7 @@ class _Simulation:
     # ---- the training set
 
     def _learn(self, part: int, answer: Judgement) -> None:
+        self._answers.append((part, answer))
         refutations = self._settings.refutations if self._strategy.refute else None
         lessons = lessons_of(self._parts[part].image, answer, refutations, self._backgrounds)
         self._training.append(self._learner.rows(np.stack([lesson.image for lesson in lessons])))

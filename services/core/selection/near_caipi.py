@@ -128,6 +128,7 @@ def near_caipi(
     *,
     rounds: int,
     per_round: int,
+    first: int = 1,
     on_round: Callable[[int, Round], None] = lambda _number, _round: None,
 ) -> None:
     """Run algorithm 1 until its rounds are over or nothing is left to ask.
@@ -140,6 +141,7 @@ def near_caipi(
         strategy: What is switched on.
         rounds: Trainings, ``>= 1``.
         per_round: Interactions before each, ``>= 1``.
+        first: The round to begin with; those before are over.
         on_round: Told after each training: its number from 1, and what was asked before it.
 
     Raises:
@@ -147,7 +149,7 @@ def near_caipi(
     """
     if rounds < 1:
         raise InvalidInputError(f"rounds must be >= 1, got {rounds}")
-    for number in range(1, rounds + 1):
+    for number in range(first, rounds + 1):
         asked = run_round(pool, expert, learn, strategy, per_round)
         if not asked.interactions:
             return

@@ -100,6 +100,52 @@ def test_all_layers_can_be_trained_instead() -> None:
     assert runs[0].interactions == (0, 4)
 
 
+@pytest.mark.parametrize("strategy", ["random", "near-caipi"])
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_run_that_was_killed_goes_on_after_its_last_round(tmp_path: Path, strategy: str, epochs: int) -> None:
+    class KilledError(Exception):
+        pass
+
+    network: dict[str, object] = {"model": "customnet", "options": (), "epochs": 1} if epochs else {}
+    wanted = settings(strategies=(strategy,), rounds=3, **network)
+    conditions = {"data": "spots"}
+    seen: list[str] = []
+
+    def once(_stage: str, _share: float, what: str) -> None:
+        seen.append(what)
+        if what.startswith("round 2"):
+            raise KilledError
+
+    whole: list[Run] = []
+    run_interactive(spotted(60), wanted, whole.append)
+    with pytest.raises(KilledError):
+        run_interactive(spotted(60), wanted, whole.append, frozenset(), once, tmp_path / "rounds", conditions)
+    assert len(whole) == 1
+    with pytest.raises(ConflictError, match="other conditions"):
+        run_interactive(spotted(60), wanted, whole.append, journals=tmp_path / "rounds", conditions={"data": "other"})
+    run_interactive(
+        spotted(60),
+        wanted,
+        whole.append,
+        frozenset(),
+        lambda _stage, _share, what: seen.append(what),
+        tmp_path / "rounds",
+        conditions,
+    )
+    assert "training after round 2" in seen
+    assert sum(what.startswith("round 1") for what in seen) == 1
+    assert whole[0].interactions == whole[1].interactions == (0, 4, 8, 12)
+    assert whole[0].figures == whole[1].figures
+    assert whole[0].asked == whole[1].asked
+    assert not (tmp_path / "rounds").exists(), "a run that is over is on record elsewhere"
+
+
+def test_a_journal_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "al-0.json").write_text("[]")
+    with pytest.raises(ConflictError, match="remove it"):
+        run_interactive(spotted(60), settings(strategies=("al",)), [].append, journals=tmp_path, conditions={})
+
+
 def test_runs_beside_each_other_have_the_figures_of_runs_one_after_the_other() -> None:
     alone: list[Run] = []
     beside: list[Run] = []
