@@ -570,16 +570,15 @@ class KafkaTopicReader(_Reading):
         Raises:
             UnavailableError: When no broker answers in time.
         """
+        # Before the times are looked up: what is written while we ask would else lie behind us.
+        ends = self._try("find the ends", lambda: self._client.end_offsets(self._all, timeout_ms=self._timeout_ms))
         wanted = dict.fromkeys(self._all, timestamp_ms)
         found = self._try("find a time", lambda: self._client.offsets_for_times(wanted, timeout_ms=self._timeout_ms))
         for partition in self._all:
             at = found.get(partition)
             # No such record is either no answer or one without a record's time.
-            if at is None or at.timestamp < 0:
-                self._client.seek_to_end(partition)
-                self._position(partition, self._timeout_ms / 1000)
-            else:
-                self._client.seek(partition, at.offset)
+            nothing = at is None or at.timestamp < 0
+            self._client.seek(partition, ends[partition] if nothing else at.offset)
 
     def read_between(self, since_ms: int, until_ms: int, timeout_s: float) -> Iterator[Record]:
         """Yield every record written from one time on and before another (ms since the epoch), as far as they are now.

@@ -113,3 +113,26 @@ def test_a_writer_holds_no_more_than_its_buffer(nobody: KafkaConnection, tmp_pat
             writer.send("t", key=b"k", value=bytes(20_000))
         with pytest.raises(UnavailableError, match="flush must finish"):
             writer.close(0.2)
+
+
+def test_a_record_that_is_written_while_a_time_is_looked_up_is_read(
+    kafka: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection: KafkaConnection = kafka.connection  # type: ignore[attr-defined]
+    ensure_topics(connection, [TopicSpec("looked-up", 1)])
+    writer = KafkaRecordWriter(connection)
+    reader = KafkaTopicReader(connection, ["looked-up"])
+    looked_up = reader._client.offsets_for_times
+
+    def then_one_is_written(*asked: object, **how: object) -> object:
+        found = looked_up(*asked, **how)
+        writer.send("looked-up", key=b"k", value=b"in between").result(timeout=20)
+        return found
+
+    monkeypatch.setattr(reader._client, "offsets_for_times", then_one_is_written)
+    try:
+        reader.seek_to_time(time.time_ns() // 1_000_000 - 60_000)
+        assert [record.value for record in reader.read_to_end(20)] == [b"in between"]
+    finally:
+        reader.close()
+        writer.close(5)
