@@ -234,8 +234,11 @@ def run_interactive(
                 progress(stage, share, what)
 
             after(_run_one(common, (seed, name), tell))
-        return
-    run_side_by_side(_run_one, common, wanted, settings.processes, after)
+    else:
+        run_side_by_side(_run_one, common, wanted, settings.processes, after)
+    # Not before: a process that begins its run may be about to write there.
+    if journals is not None and journals.is_dir() and not any(journals.iterdir()):
+        journals.rmdir()
 
 
 class _Common(NamedTuple):

@@ -1,6 +1,6 @@
 """Where a run of the experiment on learning from an operator stands: what was answered, round by round.
 
-A run is eleven trainings, which take an hour where all layers are trained. One that was ended in the middle goes on
+A run is many trainings, which take long where all layers are trained. One that was ended in the middle goes on
 after its last whole round: the answers make the training set, and the network is trained from its first weights anyway.
 """
 
@@ -91,11 +91,9 @@ class Journal:
             write_text(self.path, json.dumps(document, allow_nan=False) + "\n")
 
     def remove(self) -> None:
-        """Take the file away: the run is over and on record elsewhere; the folder goes with the last one."""
+        """Take the file away: the run is over and on record elsewhere."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-            if not any(self.path.parent.iterdir()):
-                self.path.parent.rmdir()
 
 
 def _written(one: KeptRound) -> dict[str, Any]:

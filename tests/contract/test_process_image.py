@@ -244,6 +244,6 @@ def test_closing_is_quick_and_may_be_said_twice(line: Served) -> None:
     began = time.monotonic()
     line.image.close()
     line.image.close()
-    assert time.monotonic() - began < DEADLINE_S
+    assert time.monotonic() - began < 2.0
     for plc in plcs:
         plc.close()

@@ -30,8 +30,6 @@ pytestmark = [pytest.mark.integration]
 
 Kind = LineEventKind
 BAD = "bad"
-#: What a machine that does other things too may add; the times themselves are measured in tests/bench/line_answer.py.
-BUSY_S = 3.0
 
 
 def connection_to(broker: LocalBroker) -> KafkaConnection:
@@ -101,7 +99,7 @@ def test_parts_are_answered_on_the_line_on_record_and_to_receivers_and_without_v
         assert plc.told[good][0].verdict is Verdict.PASS
         assert plc.told[bad][0].verdict is Verdict.FAIL
         assert plc.told[unseen][0].verdict is Verdict.REVIEW
-        assert plc.told[unseen][0].after_s <= 2.0 + BUSY_S, "by the deadline"
+        assert plc.told[unseen][0].after_s <= 2.0, "within the deadline"
 
         parts = [good, bad, unseen]
         said.wait_for(parts)
@@ -265,7 +263,7 @@ def test_without_a_broker_the_line_is_told_review_in_time_and_what_it_was_told_i
             plc.run(without)
             assert process.process.alive
             assert [plc.told[part][0].verdict for part in without] == [Verdict.REVIEW] * 3
-            assert max(plc.told[part][0].after_s for part in without) <= 1.5 + BUSY_S, "by the deadline"
+            assert max(plc.told[part][0].after_s for part in without) <= 1.5, "within the deadline"
             broker.start()
             pictures.blind = False
             wait_until(answered_by_outcomes_again, "a part that its pictures decide", 60)

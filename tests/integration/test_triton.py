@@ -274,20 +274,20 @@ def test_all_servers_gone_is_unavailable_and_soon_said(pair: list[LocalTriton]) 
 
 
 def test_a_call_whose_time_is_over_is_unavailable(triton: LocalTriton) -> None:
-    write_toy_model(triton.repository, "slow-v1", delay_s=5)
+    write_toy_model(triton.repository, "slow-v1", delay_s=1.5)
     load(triton, "slow-v1")
     client = TritonInferenceClient([triton.grpc_url])
     started = time.monotonic()
     with pytest.raises(UnavailableError):
         client.infer("slow-v1", toy_images(1), 0.3).result(5)
-    assert time.monotonic() - started < 4.5
+    assert time.monotonic() - started < 1.2
     # The server is only slow: the next call finds it.
-    assert client.infer("slow-v1", toy_images(1), 30).result(30).score.shape == (1,)
+    assert client.infer("slow-v1", toy_images(1), 8).result(10).score.shape == (1,)
     client.close()
 
 
 def test_closing_ends_what_is_in_flight(triton: LocalTriton) -> None:
-    write_toy_model(triton.repository, "slow-v1", delay_s=5)
+    write_toy_model(triton.repository, "slow-v1", delay_s=1.5)
     load(triton, "slow-v1")
     client = TritonInferenceClient([triton.grpc_url])
     future = client.infer("slow-v1", toy_images(1), 10)

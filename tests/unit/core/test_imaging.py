@@ -281,10 +281,10 @@ def bomb_png(width: int, height: int) -> bytes:
 
 def test_a_bomb_is_refused_by_its_header_in_no_time() -> None:
     bomb = bomb_png(60_000, 60_000)
-    started = time.process_time()
+    started = time.perf_counter()
     with pytest.raises(ImageTooLargeError, match="60000 x 60000"):
         decode(bomb, LIMITS)
-    assert time.process_time() - started < 0.1
+    assert time.perf_counter() - started < 0.1
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff"])
@@ -328,10 +328,10 @@ def test_a_file_of_empty_segments_cannot_hold_the_walk_up() -> None:
     segments = b"\xff\xd8" + b"\xff\xfe\x00\x02" * 500_000
     fill = b"\xff\xd8" + b"\xff" * 2_000_000
     for data in (chunks, segments, fill):
-        started = time.process_time()
+        started = time.perf_counter()
         with pytest.raises(ImageError):
             decode(data, LIMITS)
-        assert time.process_time() - started < 1.0
+        assert time.perf_counter() - started < 1.0
 
 
 @settings(max_examples=300, deadline=None)
@@ -407,10 +407,10 @@ def test_a_jpeg_of_many_scans_cannot_keep_the_decoder_busy_however_they_are_hidd
 def test_counting_scans_takes_no_time_either() -> None:
     data = with_scans(11)
     for filling in (b"\xff" * 4_000_000, b"\xff\x00" * 2_000_000, b"\xff\xfe\x00\x02" * 1_000_000):
-        started = time.process_time()
+        started = time.perf_counter()
         with pytest.raises(ImageError):
             decode(data[:-2] + filling + b"\xff\xda\x00\x02" * 40 + data[-2:], LIMITS)
-        assert time.process_time() - started < 1.0
+        assert time.perf_counter() - started < 1.0
 
 
 def test_a_png_holds_no_more_than_its_pixels() -> None:

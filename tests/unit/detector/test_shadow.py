@@ -371,7 +371,7 @@ def test_a_detector_stops_at_once_while_its_shadow_hangs(line: Line) -> None:
     wait_until(lambda: bool(line.shadow_inference.calls), "the question")
     started_s = time.monotonic()
     detector.pipeline.close()
-    assert time.monotonic() - started_s < 20
+    assert time.monotonic() - started_s < 2
 
 
 def test_a_panel_in_the_shadow_that_is_split_asks_a_person(line: Line) -> None:

@@ -123,7 +123,7 @@ def test_a_replay_keeps_its_rate(folder: Path) -> None:
     source.open({})
     began_s = time.monotonic()
     read_all(source, 11)
-    assert time.monotonic() - began_s >= 0.19
+    assert 0.19 <= time.monotonic() - began_s < 1.0
 
 
 def test_a_replay_of_subfolders_and_patterns(folder: Path) -> None:
