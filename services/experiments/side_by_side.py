@@ -1,4 +1,4 @@
-"""Runs of an experiment in several processes: one training leaves most of a GPU, or of many cores, idle."""
+"""Runs of an experiment in several processes, on as many cores or on one GPU."""
 
 from __future__ import annotations
 
